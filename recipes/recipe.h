@@ -1,0 +1,66 @@
+// Recipe: the user's YAML, parsed once at the edge into a value that cannot be wrong, and resolved: every default written
+// out, the dataset and model checked against each other, every `targets` pattern matched. docs/recipes.md is the language.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/json.h"
+#include "data/dataset.h"
+#include "model/graph.h"
+
+namespace pare::recipes {
+
+// One message for the user: "fashion.yaml:7:12: unknown field 'epoch' in train; did you mean 'epochs'? Allowed: …".
+struct Finding {
+  enum class Severity { kError, kWarning };
+  Severity severity = Severity::kError;
+  int line = 0, column = 0;  // 1-based; 0: the recipe as a whole
+  std::string text;
+};
+
+// The recipe as written: a checked JSON tree (types, ranges, names, structure), with the position of every value.
+// Nothing yet depends on data or on files.
+class Recipe {
+ public:
+  // All errors at once, in Error.message, one per line as "<name>:<line>:<column>: text". kInvalid.
+  static Result<Recipe> Parse(std::string_view yaml, std::string_view name);
+
+  const Json& tree() const { return tree_; }
+  const std::string& text() const { return text_; }
+  const std::string& name() const { return name_; }
+  // What to load: the `data:` section.
+  data::DataRequest data_request() const;
+  // `model: {weights: FILE}`: path of a safetensors file to start from; empty if none.
+  std::string weights_path() const;
+  // YAML again; Parse(Render()) gives the same tree.
+  std::string Render() const;
+
+  struct Position { int line = 0, column = 0; };
+  // Of the value at a JSON pointer ("/variants/iterative/0/prune/criterion"); {0, 0} if unknown.
+  Position position(const std::string& pointer) const;
+
+ private:
+  Json tree_;
+  std::string text_, name_;
+  std::map<std::string, Position> positions_;
+};
+
+// Ready to plan. ToJson/FromJson are the identity: this is what a job stores.
+struct ResolvedRecipe {
+  std::string name;
+  Json tree;            // the recipe with every default written out, `repeat` kept
+  data::DataInfo data;  // fingerprint, shapes, classes, counts, blob
+  model::Graph graph;   // of the dense model
+  Digest weights;       // blob of the starting weights (safetensors); none: initialize from the seed
+  std::vector<Finding> warnings;
+};
+Result<ResolvedRecipe> Resolve(const Recipe& recipe, const data::DataInfo& data, const Digest& weights);
+Json ToJson(const ResolvedRecipe& recipe);
+Result<ResolvedRecipe> ResolvedRecipeFromJson(const Json& json);
+// SHA-256 of the canonical resolved recipe (warnings excluded): equal for recipes that mean the same.
+Digest DigestOf(const ResolvedRecipe& recipe);
+
+}  // namespace pare::recipes

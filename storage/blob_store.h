@@ -1,0 +1,39 @@
+// BlobStore: one of the five edge interfaces. Immutable byte strings named by their SHA-256.
+//
+// Implementations: DirectoryBlobStore (a store directory), RemoteBlobStore (through the coordinator's blob service),
+// MemoryBlobStore (tests). One conformance suite: tests/storage/blob_store_conformance_test.cc. Thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/digest.h"
+#include "common/result.h"
+
+namespace pare::storage {
+
+// The bytes of a blob, alive as long as `keep_alive` (a mapped file or a buffer).
+struct BlobView {
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> keep_alive;
+  std::string_view text() const {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+};
+
+class BlobStore {
+ public:
+  virtual ~BlobStore() = default;
+  // Stores the bytes; when this returns they survive a power cut. Storing what is there already is cheap and fine.
+  virtual Result<Digest> Put(std::span<const std::byte> bytes) = 0;
+  // The bytes, verified against the digest: kNotFound if there is none, kCorrupt if they do not match.
+  virtual Result<BlobView> Get(const Digest& digest) = 0;
+  virtual Result<bool> Contains(const Digest& digest) = 0;
+
+  Result<Digest> Put(std::string_view bytes) { return Put(std::as_bytes(std::span(bytes))); }
+};
+
+}  // namespace pare::storage

@@ -1,0 +1,139 @@
+// The rows of the index as plain values: what the coordinator's core decides to write, and what a restart loads. No SQL
+// here. Every row is an upsert by the key fields marked (key).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/digest.h"
+#include "common/json.h"
+
+namespace pare::storage {
+
+struct JobRow {
+  std::string id;  // (key) "j" + 9 hexadecimal digits
+  std::string name;
+  std::string user;
+  std::string state;  // running, paused, done, failed, cancelled
+  int64_t created_ms = 0;
+  int64_t finished_ms = 0;  // 0: not finished
+  std::string recipe_text;  // as the user wrote it
+  Digest recipe_digest;     // of the canonical resolved recipe: equal recipes are found by it
+  Json resolved;            // the resolved recipe, dataset included: all that the planner needs
+  std::string message;      // why it failed or paused
+  int64_t priority = 0;
+  bool operator==(const JobRow&) const = default;
+};
+
+// A step is shared by all jobs that want its key.
+struct StepRow {
+  StepKey key;  // (key)
+  std::string kind;
+  Json spec;          // recipes::StepSpec
+  std::string state;  // waiting, ready, running, done, failed, cancelled
+  int attempts = 0;   // failed attempts so far, for the retry limit
+  Digest artifact;    // none unless done
+  std::string error_class;
+  std::string message;
+  bool operator==(const StepRow&) const = default;
+};
+
+struct JobStepRow {
+  std::string job;  // (key)
+  std::string name;  // (key) "baseline", "iterative/01-prune", …
+  int64_t ordinal = 0;
+  std::string variant;  // empty: shared by all variants
+  StepKey key;
+  bool reused = false;  // its artifact existed before this job wanted it
+  bool operator==(const JobStepRow&) const = default;
+};
+
+struct AttemptRow {
+  StepKey key;        // (key)
+  int64_t epoch = 0;  // (key) fencing token: grows with every grant of any step
+  int attempt = 0;    // 1, 2, … of this step
+  std::string worker;
+  int64_t started_ms = 0;
+  int64_t ended_ms = 0;  // 0: in progress
+  int64_t busy_ms = 0;   // time that the runner itself worked
+  std::string outcome;   // running, done, failed, lost, released, cancelled
+  std::string error_class;
+  std::string message;
+  bool operator==(const AttemptRow&) const = default;
+};
+
+struct MetricRow {
+  StepKey key;           // (key)
+  int64_t lease_epoch = 0;  // (key) the attempt's fencing token
+  int64_t sequence = 0;  // (key) 1, 2, … within the attempt
+  int64_t at_ms = 0;
+  Json values;  // {"epoch": 3.0, "epochs": 20, "loss": …, "accuracy": …, "sparsity": …, …}
+  bool operator==(const MetricRow&) const = default;
+};
+
+struct SnapshotRow {
+  StepKey key;  // (key) the newest snapshot of the step
+  Digest blob;  // none: the step is done or its snapshot was dropped
+  int64_t at_ms = 0;
+  Json position;  // {"epoch": 3, "batch": 0}
+  bool operator==(const SnapshotRow&) const = default;
+};
+
+struct ArtifactRow {
+  Digest digest;  // (key) of the manifest
+  StepKey key;
+  Json manifest;
+  int64_t bytes = 0;  // of all its blobs
+  int64_t created_ms = 0;
+  bool operator==(const ArtifactRow&) const = default;
+};
+
+struct VersionRow {
+  std::string model;    // (key)
+  int64_t version = 0;  // (key) 1, 2, …
+  Digest artifact;      // of the checkpoint's manifest
+  std::string job;
+  std::string step;  // its name in the job
+  int64_t created_ms = 0;
+  Json evidence;  // metrics, goal, reason
+  bool operator==(const VersionRow&) const = default;
+};
+
+struct AliasRow {
+  std::string model;    // (key)
+  std::string alias;    // (key) "champion", "previous"
+  int64_t version = 0;  // 0: the alias is removed
+  bool operator==(const AliasRow&) const = default;
+};
+
+// A line of a job's history, for `pare logs` and `describe`.
+struct EventRow {
+  std::string job;  // (key) with sequence
+  int64_t sequence = 0;
+  int64_t at_ms = 0;
+  std::string level;  // info, warning, error
+  std::string step;   // step name, may be empty
+  std::string text;
+  bool operator==(const EventRow&) const = default;
+};
+
+using Row = std::variant<JobRow, StepRow, JobStepRow, AttemptRow, MetricRow, SnapshotRow, ArtifactRow,
+                         VersionRow, AliasRow, EventRow>;
+
+// All that a restart of the coordinator's core needs; metrics and events stay on disk.
+struct StoredState {
+  std::vector<JobRow> jobs;  // by creation
+  std::vector<StepRow> steps;
+  std::vector<JobStepRow> job_steps;
+  std::vector<AttemptRow> attempts;
+  std::vector<SnapshotRow> snapshots;
+  std::vector<ArtifactRow> artifacts;
+  std::vector<VersionRow> versions;
+  std::vector<AliasRow> aliases;
+  std::map<std::string, int64_t> last_event;  // by job: the newest event's sequence
+};
+
+}  // namespace pare::storage

@@ -1,0 +1,83 @@
+// Network: a graph with weights, ready to run forward and backward on a device with libtorch.
+//
+// Determinism (docs/architecture.md, "Determinism"): a batch is cut into `shards` logical shards of consecutive samples.
+// Each shard runs on one thread with one intra-op thread; gradients are summed in the fixed binary-tree order of
+// worker/collective; any number of threads gives the same bits. Draws (dropout) are keyed by (seed, epoch, batch, shard).
+//
+// All trainable parameters lie in one contiguous float buffer in the order of GraphInfo.tensors, gradients and optimizer
+// state in parallel buffers: an optimizer step is one pass over memory. No torch type appears here, so that callers do
+// not pay for torch's headers. Not thread-safe: one caller at a time; it uses its own threads inside.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "model/graph.h"
+#include "model/mask.h"
+
+namespace pare::engine {
+
+struct NetworkOptions {
+  std::string device = "cpu";  // "cpu", "cuda", "cuda:1"
+  int threads = 1;             // threads that run shards; never changes a result
+  int shards = 1;              // logical shards per batch; part of the result
+  int64_t max_batch = 128;     // largest batch that will be given
+  uint64_t seed = 0;           // for dropout
+};
+
+// What a training batch is keyed by: draws depend on it, nothing else.
+struct BatchPosition {
+  int64_t epoch = 0;
+  int64_t batch = 0;
+};
+
+struct LossOptions {
+  double label_smoothing = 0.0;
+};
+
+struct BatchResult {
+  double loss = 0;      // mean over the batch; summed in fixed order
+  int64_t correct = 0;  // argmax equals label; ties go to the lowest class
+};
+
+// Where a tensor's values lie in the flat parameter buffer.
+struct ParameterSlice {
+  std::string name;
+  int64_t offset = 0;
+  int64_t size = 0;
+  bool prunable = false;
+};
+
+class Network {
+ public:
+  // kInvalid: a weight is missing, has another shape or type; an operator or device that cannot be run (names the node).
+  static Result<std::unique_ptr<Network>> Create(const model::Graph& graph, const model::TensorMap& weights,
+                                                 const NetworkOptions& options);
+  virtual ~Network() = default;
+
+  // Forward and backward of one training batch. `samples` [n, …input shape] float32, `labels` [n]. Afterwards gradients()
+  // holds the mean gradient of the loss; batch-norm statistics are updated. REQUIRES: n ≤ max_batch.
+  virtual BatchResult TrainBatch(std::span<const float> samples, std::span<const int64_t> labels,
+                                 BatchPosition position, const LossOptions& loss) = 0;
+  // Evaluation mode. `logits` [n, classes] is filled; it may be empty if only the result is wanted.
+  virtual BatchResult EvaluateBatch(std::span<const float> samples, std::span<const int64_t> labels,
+                                    std::span<float> logits) = 0;
+
+  virtual const std::vector<ParameterSlice>& layout() const = 0;
+  // Host views of the flat buffers; on a CUDA device they are copies refreshed by Pull() and written back by Push().
+  virtual std::span<float> parameters() = 0;
+  virtual std::span<float> gradients() = 0;
+  virtual void Pull() = 0;
+  virtual void Push() = 0;
+
+  // All tensors by name, parameters and buffers, copied out of / into the network.
+  virtual model::TensorMap Weights() const = 0;
+  virtual Status SetWeights(const model::TensorMap& weights) = 0;
+  virtual int64_t classes() const = 0;
+};
+
+}  // namespace pare::engine

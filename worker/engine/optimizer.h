@@ -1,0 +1,44 @@
+// Optimizers on flat float32 buffers, with pruning masks fused in. Update rules are PyTorch's, term for term
+// (torch.optim.SGD, Adam, AdamW, 2.11), so that recipes carry over. One pass over memory per step; bits do not depend on
+// threads or vector width. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/json.h"
+#include "common/result.h"
+#include "model/tensor.h"
+
+namespace pare::engine {
+
+struct OptimizerOptions {
+  std::string kind = "sgd";  // sgd, adam, adamw
+  double momentum = 0.0;     // sgd
+  bool nesterov = false;     // sgd
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // adam, adamw
+  double weight_decay = 0.0;  // sgd, adam: added to the gradient; adamw: decoupled
+};
+
+class Optimizer {
+ public:
+  static std::unique_ptr<Optimizer> Create(const OptimizerOptions& options, int64_t size);
+  virtual ~Optimizer() = default;
+
+  // parameters ← update(parameters, gradients · gradient_scale). Where `mask` is not empty, parameters and momentum are
+  // multiplied with it (1 or 0) in the same pass: masked weights are exactly zero afterwards, and so is their momentum.
+  virtual void Step(std::span<float> parameters, std::span<const float> gradients, std::span<const float> mask,
+                    double learning_rate, double gradient_scale) = 0;
+
+  // State for snapshots: float tensors in the order of the flat buffer, and the step count.
+  virtual model::TensorMap State() const = 0;
+  virtual Status SetState(const model::TensorMap& state) = 0;
+};
+
+// ‖gradients‖₂, accumulated in double in fixed blocks: the same on any number of threads.
+double GradientNorm(std::span<const float> gradients);
+
+}  // namespace pare::engine

@@ -1,0 +1,59 @@
+// StepRunner: one of the five edge interfaces: between the agent (protocol) and whatever executes steps.
+//
+// Implementations: ProcessStepRunner (a pare-runner child over a socket pair; worker/agent), and FakeStepRunner (tests,
+// simulator). One step at a time per runner. Events are collected with Poll by the agent's thread; nothing calls back.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/digest.h"
+#include "common/json.h"
+#include "common/result.h"
+
+namespace pare::worker {
+
+// What a runner needs to execute one step. JSON on the agent–runner pipe and inside a grant.
+struct Assignment {
+  StepKey key;
+  int64_t lease_epoch = 0;               // fencing token of the lease
+  int attempt = 1;
+  Json spec;                             // recipes::StepSpec
+  std::map<std::string, Digest> inputs;  // role → artifact of the input step
+  Json data;                             // data::DataInfo: where the dataset is (blob or path); null if none
+  Digest weights;                        // import: blob of the starting weights
+  Json hints = Json::object();           // recipes::PlannedStep::hints
+  Digest snapshot;                       // resume from here; none: start afresh
+};
+Json ToJson(const Assignment& assignment);
+Result<Assignment> AssignmentFromJson(const Json& json);
+
+// What a runner reports. `values` of progress: see docs/protocol.md, "Progress".
+struct RunnerReady { std::string device; };
+struct StepProgress { Json values; };
+struct StepSnapshot { Digest blob; Json position; };
+struct StepDone { Digest artifact; Json manifest; int64_t busy_ms = 0; };
+struct StepFailed { std::string error_class; std::string message; int64_t busy_ms = 0; };
+struct StepStopped { Digest snapshot; Json position; int64_t busy_ms = 0; };  // after Stop; snapshot may be none
+struct RunnerLost { std::string message; };                                  // the runner itself is gone
+using RunnerEvent = std::variant<RunnerReady, StepProgress, StepSnapshot, StepDone, StepFailed, StepStopped, RunnerLost>;
+Json ToJson(const RunnerEvent& event);
+Result<RunnerEvent> RunnerEventFromJson(const Json& json);
+
+class StepRunner {
+ public:
+  virtual ~StepRunner() = default;
+  // REQUIRES: idle. Failures arrive as events.
+  virtual void Start(const Assignment& assignment) = 0;
+  // Ends the step at the next batch boundary; keep: with a snapshot (StepStopped), else as fast as possible.
+  virtual void Stop(bool keep) = 0;
+  // Events since the last call, in order. Never blocks.
+  virtual std::vector<RunnerEvent> Poll() = 0;
+  // A descriptor that becomes readable when Poll has something, or −1.
+  virtual int fd() const = 0;
+};
+
+}  // namespace pare::worker
