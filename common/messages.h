@@ -1,6 +1,6 @@
 // Messages between coordinator, agents and clients: JSON objects {"v": kProtocolVersion, "type": …, …}. This header is the
 // protocol; docs/protocol.md explains the conversations. Parsing is strict and total: bytes from the wire become one of
-// these values or an Error, never anything else.
+// these values or an Error, never anything else. A none id is "" on the wire; fields that a message does not know are refused.
 //
 // A lease is (step key, lease epoch). The epoch grows with every grant of any step; what carries an epoch that is not the
 // step's present one is stale, and is refused and counted.
@@ -117,7 +117,8 @@ struct Revoke {
   std::string reason;
   bool operator==(const Revoke&) const = default;
 };
-// Of Progress (sequence = the newest durable point), SnapshotTaken, StepFinished, StepAborted, Released (0).
+// Of Progress (sequence = the newest durable point), SnapshotTaken, StepFinished, StepAborted, Released (0), and of
+// Heartbeat (lease none, 0): the agent hears that the coordinator is alive.
 struct Ack {
   Lease lease;
   std::string of;  // type of the message acknowledged
