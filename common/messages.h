@@ -1,6 +1,7 @@
 // Messages between coordinator, agents and clients: JSON objects {"v": kProtocolVersion, "type": …, …}. This header is the
 // protocol; docs/protocol.md explains the conversations. Parsing is strict and total: bytes from the wire become one of
-// these values or an Error, never anything else. A none id is "" on the wire; fields that a message does not know are refused.
+// these values or an Error, never anything else. A none id is "" on the wire; a field that its message does not know is
+// refused.
 //
 // A lease is (step key, lease epoch). The epoch grows with every grant of any step; what carries an epoch that is not the
 // step's present one is stale, and is refused and counted.

@@ -29,7 +29,7 @@ class ServerTransport {
   virtual ~ServerTransport() = default;
   // Waits until a message or `wake_fd` is readable or the time is over, then returns all that is there (at most
   // `limit`): one loop turn, one transaction.
-  virtual std::vector<Incoming> Receive(Millis timeout, size_t limit) = 0;
+  virtual std::vector<Incoming> Receive(Millis timeout, size_t limit, int wake_fd = -1) = 0;
   // Queues; a peer that is gone or too slow loses messages (at most once), never blocks the server.
   virtual void Send(const PeerId& peer, std::string_view message) = 0;
   // The endpoint really bound ("tcp://127.0.0.1:41233").
@@ -44,9 +44,15 @@ class ClientTransport {
   virtual std::optional<std::string> Receive(Millis timeout, int wake_fd = -1) = 0;
 };
 
-// Endpoints: "tcp://HOST:PORT" (port 0 or * picks one; loopback only unless allow_remote) and "ipc://PATH".
-// kConflict: the port is taken (names it); kInvalid: not an endpoint.
-Result<std::unique_ptr<ServerTransport>> ListenZmq(const std::string& endpoint);
+struct ListenOptions {
+  bool allow_remote = false;  // accept tcp addresses other than loopback
+};
+
+// Endpoints: "tcp://HOST:PORT" (when listening, port 0 or * picks one, and HOST must be 127.x.y.z, localhost or [::1]
+// unless remote is allowed) and "ipc://PATH". Connecting never waits: messages sent before the other side is there are
+// kept (up to a limit) and leave when it is; the connection is repaired for ever, with the same PeerId.
+// kConflict: the endpoint is taken by a living process (names it); kInvalid: not an endpoint, or not allowed.
+Result<std::unique_ptr<ServerTransport>> ListenZmq(const std::string& endpoint, const ListenOptions& options = {});
 Result<std::unique_ptr<ClientTransport>> ConnectZmq(const std::string& endpoint);
 
 }  // namespace pare
