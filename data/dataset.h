@@ -75,7 +75,7 @@ struct SplitIndices {
 SplitIndices CutValidation(int64_t train_count, int64_t validation, uint64_t seed);
 
 // How a step reads the data; part of its key (recipes/step.h: StepSpec.data). JSON: {"fingerprint", "validation",
-// "split_seed", "offset": […per channel], "scale": […], "flip", "shift", "classes", "shape"}.
+// "split_seed", "offset": […per channel], "scale": […], "flip", "shift"}.
 struct DataSpec {
   Digest fingerprint;
   int64_t validation = 0;

@@ -1,0 +1,103 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "common/files.h"
+#include "data/readers.h"
+
+namespace pare::data {
+namespace {
+
+constexpr size_t kMaxColumns = 1'000'000;
+
+Error Bad(const std::string& path, size_t line, size_t column, const std::string& text) {
+  return Error{ErrorCode::kInvalid, path + ":" + std::to_string(line) + ":" + std::to_string(column) + ": " + text};
+}
+
+std::string_view Trim(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '"' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '"' || text.back() == '\r' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+std::vector<std::string_view> Cells(std::string_view line) {
+  std::vector<std::string_view> cells;
+  for (size_t at = 0;;) {
+    size_t comma = std::min(line.find(',', at), line.size());
+    cells.push_back(Trim(line.substr(at, comma - at)));
+    if (comma == line.size()) return cells;
+    at = comma + 1;
+  }
+}
+
+bool ParseNumber(std::string_view cell, double& value) {
+  auto [end, code] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
+  return code == std::errc() && end == cell.data() + cell.size() && std::isfinite(value);
+}
+
+// Column of the label: by header name, or by zero-based number.
+Result<size_t> LabelColumn(const std::vector<std::string_view>& first, bool header, const std::string& wanted, const std::string& path) {
+  if (header) {
+    for (size_t i = 0; i < first.size(); ++i) {
+      if (first[i] == wanted) return i;
+    }
+  }
+  size_t number = 0;
+  auto [end, code] = std::from_chars(wanted.data(), wanted.data() + wanted.size(), number);
+  if (code == std::errc() && end == wanted.data() + wanted.size() && number < first.size()) return number;
+  std::string names;
+  for (size_t i = 0; header && i < std::min<size_t>(first.size(), 20); ++i) names += (i ? ", " : "") + std::string(first[i]);
+  return Bad(path, 1, 1, "no label column '" + wanted + "'; " +
+                             (header ? "columns are " + names : "the file has no header: give the column's number, 0 to " + std::to_string(first.size() - 1)));
+}
+
+}  // namespace
+
+Result<Split> ReadCsv(const std::string& path, const std::string& label_column, const model::Shape& shape) {
+  ASSIGN_OR_RETURN(std::string file, ReadFile(path));
+  std::string_view text = file;
+  std::vector<float> samples;
+  std::vector<int64_t> labels;
+  size_t label = 0, columns = 0, line_number = 0;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = std::min(text.find('\n', at), text.size());
+    std::string_view line = text.substr(at, end - at);
+    at = end + 1;
+    ++line_number;
+    if (Trim(line).empty()) continue;
+    std::vector<std::string_view> cells = Cells(line);
+    double value = 0;
+    if (columns == 0) {
+      bool header = std::any_of(cells.begin(), cells.end(), [&](std::string_view c) { return !ParseNumber(c, value); });
+      columns = cells.size();
+      if (columns < 2 || columns > kMaxColumns) return Bad(path, line_number, 1, "needs 2 to 1000000 columns, found " + std::to_string(columns));
+      ASSIGN_OR_RETURN(label, LabelColumn(cells, header, label_column, path));
+      if (header) continue;
+    }
+    if (cells.size() != columns) {
+      return Bad(path, line_number, 1, std::to_string(cells.size()) + " columns, the first line has " + std::to_string(columns));
+    }
+    for (size_t c = 0; c < columns; ++c) {
+      size_t column = static_cast<size_t>(cells[c].data() - line.data()) + 1;
+      if (!ParseNumber(cells[c], value)) return Bad(path, line_number, column, "'" + std::string(cells[c].substr(0, 40)) + "' is not a finite number");
+      if (c != label) {
+        samples.push_back(static_cast<float>(value));
+      } else if (value != std::floor(value) || value < 0 || value > 1e6) {
+        return Bad(path, line_number, column, "label " + std::string(cells[c].substr(0, 40)) + " is not an integer from 0 to 1000000");
+      } else {
+        labels.push_back(static_cast<int64_t>(value));
+      }
+    }
+  }
+  if (labels.empty()) return Bad(path, 1, 1, "no rows");
+  auto rows = static_cast<int64_t>(labels.size());
+  auto features = static_cast<int64_t>(columns) - 1;
+  model::Shape sample = shape.empty() ? model::Shape{features} : shape;
+  if (model::ElementCount(sample) != features) {
+    return Bad(path, 1, 1, "shape " + model::ToString(sample) + " needs " + std::to_string(model::ElementCount(sample)) + " columns beside the label, found " + std::to_string(features));
+  }
+  sample.insert(sample.begin(), rows);
+  return Split{model::Tensor::Of<float>(model::DType::kF32, sample, samples), model::Tensor::Of<int64_t>(model::DType::kI64, {rows}, labels)};
+}
+
+}  // namespace pare::data
