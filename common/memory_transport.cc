@@ -1,43 +1,55 @@
 #include "common/memory_transport.h"
 
+#include <utility>
+
 namespace pare {
+
+void MemoryNetwork::State::Deliver(const PeerId& peer, bool is_to_server, std::string_view message) {
+  if (is_to_server) {
+    if (listening) to_server.push_back({peer, std::string(message)});
+  } else if (auto queue = to_client.find(peer); queue != to_client.end()) {
+    queue->second.emplace_back(message);
+  }
+}
+
+void MemoryNetwork::State::Pass(const PeerId& peer, bool is_to_server, std::string_view message) {
+  int copies = filter ? filter(peer, is_to_server, message) : 1;
+  for (int i = 0; i < copies; ++i) Deliver(peer, is_to_server, message);
+}
 
 class MemoryServer : public ServerTransport {
  public:
-  explicit MemoryServer(MemoryNetwork* network) : network_(network), queues_(network->queues_) {}
-  std::vector<Incoming> Receive(Millis, size_t limit) override {
-    std::vector<Incoming> batch;
-    while (!queues_->to_server.empty() && batch.size() < limit) {
-      batch.push_back(std::move(queues_->to_server.front()));
-      queues_->to_server.pop_front();
+  explicit MemoryServer(std::shared_ptr<MemoryNetwork::State> state) : state_(std::move(state)) { state_->listening = true; }
+  ~MemoryServer() override {
+    state_->listening = false;
+    state_->to_server.clear();
+  }
+
+  std::vector<Incoming> Receive(Millis, size_t limit, int) override {
+    std::vector<Incoming> received;
+    while (received.size() < limit && !state_->to_server.empty()) {
+      received.push_back(std::move(state_->to_server.front()));
+      state_->to_server.pop_front();
     }
-    return batch;
+    return received;
   }
-  void Send(const PeerId& peer, std::string_view message) override {
-    auto it = queues_->to_client.find(peer);
-    if (it == queues_->to_client.end()) return;
-    if (network_->filter && !network_->filter(peer, message, false)) return;
-    it->second.emplace_back(message);
-  }
+  void Send(const PeerId& peer, std::string_view message) override { state_->Pass(peer, false, message); }
   std::string endpoint() const override { return "memory"; }
 
  private:
-  MemoryNetwork* network_;
-  std::shared_ptr<MemoryNetwork::Queues> queues_;
+  std::shared_ptr<MemoryNetwork::State> state_;
 };
 
 class MemoryClient : public ClientTransport {
  public:
-  MemoryClient(MemoryNetwork* network, PeerId peer) : network_(network), queues_(network->queues_), peer_(std::move(peer)) {
-    queues_->to_client[peer_];
+  MemoryClient(std::shared_ptr<MemoryNetwork::State> state, PeerId id) : state_(std::move(state)), id_(std::move(id)) {
+    state_->to_client.try_emplace(id_);
   }
-  ~MemoryClient() override { queues_->to_client.erase(peer_); }
-  void Send(std::string_view message) override {
-    if (network_->filter && !network_->filter(peer_, message, true)) return;
-    queues_->to_server.push_back({peer_, std::string(message)});
-  }
+  ~MemoryClient() override { state_->to_client.erase(id_); }
+
+  void Send(std::string_view message) override { state_->Pass(id_, true, message); }
   std::optional<std::string> Receive(Millis, int) override {
-    auto& queue = queues_->to_client[peer_];
+    auto& queue = state_->to_client[id_];
     if (queue.empty()) return std::nullopt;
     std::string message = std::move(queue.front());
     queue.pop_front();
@@ -45,14 +57,26 @@ class MemoryClient : public ClientTransport {
   }
 
  private:
-  MemoryNetwork* network_;
-  std::shared_ptr<MemoryNetwork::Queues> queues_;
-  PeerId peer_;
+  std::shared_ptr<MemoryNetwork::State> state_;
+  PeerId id_;
 };
 
-std::unique_ptr<ServerTransport> MemoryNetwork::Listen() { return std::make_unique<MemoryServer>(this); }
+MemoryNetwork::MemoryNetwork() : state_(std::make_shared<State>()) {}
+MemoryNetwork::~MemoryNetwork() = default;
+
+void MemoryNetwork::set_filter(Filter filter) { state_->filter = std::move(filter); }
+
+void MemoryNetwork::Deliver(const PeerId& peer, bool to_server, std::string_view message) {
+  state_->Deliver(peer, to_server, message);
+}
+
+Result<std::unique_ptr<ServerTransport>> MemoryNetwork::Listen() {
+  if (state_->listening) return Error{ErrorCode::kConflict, "the memory network has a server already"};
+  return std::unique_ptr<ServerTransport>(std::make_unique<MemoryServer>(state_));
+}
+
 std::unique_ptr<ClientTransport> MemoryNetwork::Connect() {
-  return std::make_unique<MemoryClient>(this, "peer" + std::to_string(next_peer_++));
+  return std::make_unique<MemoryClient>(state_, "client-" + std::to_string(++state_->clients_so_far));
 }
 
 }  // namespace pare

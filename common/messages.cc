@@ -1,200 +1,268 @@
 #include "common/messages.h"
 
-#include <climits>
-#include <cstdint>
-#include <iterator>
+#include <array>
+#include <concepts>
 #include <optional>
-#include <type_traits>
+#include <utility>
 
+#include "common/transport.h"
 #include "common/version.h"
 
 namespace pare {
 namespace {
 
-// Field-wise JSON: Put writes a field, Get reads it back or remembers the first error. One Fields() per message names each
-// field once, so that the two directions cannot disagree.
-struct Writer {
-  Json& json;
-  void operator()(const char* name, const std::string& v) { json[name] = v; }
-  void operator()(const char* name, const int64_t& v) { json[name] = v; }
-  void operator()(const char* name, const int& v) { json[name] = v; }
-  void operator()(const char* name, const bool& v) { json[name] = v; }
-  void operator()(const char* name, const Json& v) { json[name] = v; }
-  void operator()(const char* name, const Digest& v) { json[name] = v.is_none() ? "" : v.hex(); }
-  void operator()(const char* name, const Lease& v) { json[name] = ToJson(v); }
-  template <typename T>
-  void operator()(const char* name, const std::vector<T>& values) {
-    Json list = Json::array();
-    for (const T& v : values) list.push_back(ToJson(v));
-    json[name] = std::move(list);
-  }
-  static Json ToJson(const Lease& v) { return {{"step", v.step.hex()}, {"epoch", v.epoch}}; }
-  static Json ToJson(const Digest& v) { return v.hex(); }
-  static Json ToJson(const MetricPoint& v) { return {{"sequence", v.sequence}, {"values", v.values}}; }
+constexpr std::array<std::string_view, std::variant_size_v<Message>> kTypes = {
+    "hello",   "heartbeat", "progress", "snapshot_taken", "step_finished", "step_aborted", "released", "goodbye", "welcome",
+    "refused", "grant",     "revoke",   "ack",            "stale",         "shutdown",     "request",  "reply"};
+
+constexpr size_t kMaxNameBytes = 1024;  // ids, host names, endpoints, paths, codes
+constexpr size_t kMaxLeases = 64;
+constexpr size_t kMaxCached = 64;
+constexpr size_t kMaxPoints = 4096;
+
+// Strings that are read by people and may be long (bounded by the message alone); all other strings are names.
+struct Text {
+  std::string& value;
 };
-
-constexpr size_t kMaxListItems = 10'000;
-
-struct Reader {
-  const Json& json;
-  std::optional<Error> error;
-
-  void Fail(const Error& e) { if (!error) error = e; }
-  template <typename T>
-  void Take(T& out, Result<T> value) { if (value.ok()) out = std::move(value).value(); else Fail(value.error()); }
-
-  void operator()(const char* name, std::string& v) { Take(v, StringField(json, name)); }
-  void operator()(const char* name, int64_t& v) { Take(v, IntField(json, name)); }
-  void operator()(const char* name, int& v) {
-    auto value = IntField(json, name);
-    if (!value.ok()) return Fail(value.error());
-    if (*value < INT32_MIN || *value > INT32_MAX) return Fail({ErrorCode::kInvalid, std::string("field '") + name + "': out of range"});
-    v = static_cast<int>(*value);
-  }
-  void operator()(const char* name, bool& v) { Take(v, BoolField(json, name)); }
-  void operator()(const char* name, Json& v) {
-    auto it = json.find(name);
-    if (it == json.end()) return Fail({ErrorCode::kInvalid, std::string("field '") + name + "' is missing"});
-    v = *it;
-  }
-  void operator()(const char* name, Digest& v) {
-    auto text = StringField(json, name);
-    if (!text.ok()) return Fail(text.error());
-    if (text->empty()) v = Digest(); else Take(v, Digest::FromHex(*text));
-  }
-  void operator()(const char* name, Lease& v) {
-    auto it = json.find(name);
-    if (it == json.end()) return Fail({ErrorCode::kInvalid, std::string("field '") + name + "' is missing"});
-    Item(*it, v);
-  }
-  template <typename T>
-  void operator()(const char* name, std::vector<T>& values) {
-    auto it = json.find(name);
-    if (it == json.end() || !it->is_array() || it->size() > kMaxListItems) {
-      return Fail({ErrorCode::kInvalid, std::string("field '") + name + "': expected a list of at most 10000 items"});
-    }
-    values.resize(it->size());
-    for (size_t i = 0; i < values.size(); ++i) Item((*it)[i], values[i]);
-  }
-  void Item(const Json& item, Lease& v) {
-    Take(v.step, StepKeyField(item, "step"));
-    Take(v.epoch, IntField(item, "epoch"));
-  }
-  void Item(const Json& item, Digest& v) {
-    if (!item.is_string()) return Fail({ErrorCode::kInvalid, "expected a digest"});
-    Take(v, Digest::FromHex(item.get<std::string>()));
-  }
-  void Item(const Json& item, MetricPoint& v) {
-    Take(v.sequence, IntField(item, "sequence"));
-    auto it = item.is_object() ? item.find("values") : item.end();
-    if (!item.is_object() || it == item.end()) return Fail({ErrorCode::kInvalid, "field 'values' is missing"});
-    v.values = *it;
-  }
+struct ConstText {
+  const std::string& value;
 };
+Text AsText(std::string& s) { return {s}; }
+ConstText AsText(const std::string& s) { return {s}; }
 
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Hello> {
-  visit("worker", m.worker); visit("pare_version", m.pare_version); visit("host", m.host); visit("device", m.device);
-  visit("threads", m.threads); visit("running", m.running); visit("cached", m.cached);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Heartbeat> {
-  visit("worker", m.worker); visit("running", m.running); visit("cached", m.cached);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Progress> {
-  visit("lease", m.lease); visit("points", m.points);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, SnapshotTaken> {
-  visit("lease", m.lease); visit("blob", m.blob); visit("position", m.position);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, StepFinished> {
-  visit("lease", m.lease); visit("artifact", m.artifact); visit("manifest", m.manifest); visit("busy_ms", m.busy_ms);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, StepAborted> {
-  visit("lease", m.lease); visit("error_class", m.error_class); visit("message", m.message); visit("busy_ms", m.busy_ms);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Released> {
-  visit("lease", m.lease); visit("snapshot", m.snapshot); visit("position", m.position); visit("busy_ms", m.busy_ms);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Goodbye> { visit("worker", m.worker); }
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Welcome> {
-  visit("heartbeat_ms", m.heartbeat_ms); visit("lease_timeout_ms", m.lease_timeout_ms); visit("store", m.store);
-  visit("host", m.host); visit("blob_endpoint", m.blob_endpoint); visit("drop", m.drop);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Refused> { visit("code", m.code); visit("message", m.message); }
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Grant> {
-  visit("lease", m.lease); visit("attempt", m.attempt); visit("assignment", m.assignment);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Revoke> {
-  visit("lease", m.lease); visit("keep", m.keep); visit("reason", m.reason);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Ack> {
-  visit("lease", m.lease); visit("of", m.of); visit("sequence", m.sequence);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Stale> { visit("lease", m.lease); visit("reason", m.reason); }
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Shutdown> { visit("reason", m.reason); }
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Request> {
-  visit("id", m.id); visit("method", m.method); visit("args", m.args);
-}
-template <typename M, typename V>
-void Fields(M& m, V& visit) requires std::is_same_v<std::remove_const_t<M>, Reply> {
-  visit("id", m.id); visit("ok", m.ok); visit("result", m.result); visit("code", m.code); visit("message", m.message);
-}
+template <typename M, typename T>
+concept Is = std::same_as<std::remove_const_t<M>, T>;
 
-// In the order of the variant's alternatives.
-constexpr std::string_view kTypes[] = {"hello", "heartbeat", "progress", "snapshot_taken", "step_finished", "step_aborted",
-                                       "released", "goodbye", "welcome", "refused", "grant", "revoke", "ack", "stale",
-                                       "shutdown", "request", "reply"};
-static_assert(std::size(kTypes) == std::variant_size_v<Message>);
-
-template <size_t I>
-Result<Message> DecodeAlternative(std::string_view type, const Json& json) {
-  if constexpr (I == std::variant_size_v<Message>) {
-    return Error{ErrorCode::kInvalid, "message of unknown type '" + std::string(type.substr(0, 40)) + "'"};
+// The fields of every message, listed once and visited by the encoder (const) and the decoder alike: the two directions
+// cannot disagree.
+void Fields(auto& f, Is<Lease> auto& m) { f("step", m.step), f("epoch", m.epoch); }
+void Fields(auto& f, Is<MetricPoint> auto& m) { f("sequence", m.sequence), f("values", m.values); }
+void Fields(auto& f, Is<Hello> auto& m) {
+  f("worker", m.worker), f("pare_version", m.pare_version), f("host", m.host), f("device", m.device);
+  f("threads", m.threads), f("running", m.running), f("cached", m.cached);
+}
+void Fields(auto& f, Is<Heartbeat> auto& m) { f("worker", m.worker), f("running", m.running), f("cached", m.cached); }
+void Fields(auto& f, Is<Progress> auto& m) { f("lease", m.lease), f("points", m.points); }
+void Fields(auto& f, Is<SnapshotTaken> auto& m) { f("lease", m.lease), f("blob", m.blob), f("position", m.position); }
+void Fields(auto& f, Is<StepFinished> auto& m) {
+  f("lease", m.lease), f("artifact", m.artifact), f("manifest", m.manifest), f("busy_ms", m.busy_ms);
+}
+void Fields(auto& f, Is<StepAborted> auto& m) {
+  f("lease", m.lease), f("error_class", m.error_class), f("message", AsText(m.message)), f("busy_ms", m.busy_ms);
+}
+void Fields(auto& f, Is<Released> auto& m) {
+  f("lease", m.lease), f("snapshot", m.snapshot), f("position", m.position), f("busy_ms", m.busy_ms);
+}
+void Fields(auto& f, Is<Goodbye> auto& m) { f("worker", m.worker); }
+void Fields(auto& f, Is<Welcome> auto& m) {
+  f("heartbeat_ms", m.heartbeat_ms), f("lease_timeout_ms", m.lease_timeout_ms), f("store", AsText(m.store));
+  f("host", m.host), f("blob_endpoint", m.blob_endpoint), f("drop", m.drop);
+}
+void Fields(auto& f, Is<Refused> auto& m) { f("code", m.code), f("message", AsText(m.message)); }
+void Fields(auto& f, Is<Grant> auto& m) { f("lease", m.lease), f("attempt", m.attempt), f("assignment", m.assignment); }
+void Fields(auto& f, Is<Revoke> auto& m) { f("lease", m.lease), f("keep", m.keep), f("reason", AsText(m.reason)); }
+void Fields(auto& f, Is<Ack> auto& m) { f("lease", m.lease), f("of", m.of), f("sequence", m.sequence); }
+void Fields(auto& f, Is<Stale> auto& m) { f("lease", m.lease), f("reason", AsText(m.reason)); }
+void Fields(auto& f, Is<Shutdown> auto& m) { f("reason", AsText(m.reason)); }
+void Fields(auto& f, Is<Request> auto& m) { f("id", m.id), f("method", m.method), f.Object("args", m.args); }
+void Fields(auto& f, Is<Reply> auto& m) {
+  f("id", m.id), f("ok", m.ok);
+  if (m.ok) {
+    f("result", m.result);
   } else {
-    if (kTypes[I] != type) return DecodeAlternative<I + 1>(type, json);
-    std::variant_alternative_t<I, Message> message;
-    Reader reader{json, {}};
-    Fields(message, reader);
-    if (reader.error) return reader.error->With("message '" + std::string(type) + "'");
-    return Message(std::move(message));
+    f("code", m.code), f("message", AsText(m.message));
   }
 }
+
+class Encoder {
+ public:
+  explicit Encoder(Json& object) : object_(object) {}
+
+  void operator()(const char* field, const auto& value) { object_[field] = Value(value); }
+  void Object(const char* field, const Json& value) { object_[field] = value; }
+
+ private:
+  static Json Value(const Json& value) { return value; }
+  static Json Value(const std::string& value) { return value; }
+  static Json Value(const ConstText& text) { return text.value; }
+  static Json Value(int64_t value) { return value; }
+  static Json Value(int value) { return value; }
+  static Json Value(bool value) { return value; }
+  template <typename Tag>
+  static Json Value(const Id<Tag>& id) {
+    return id.is_none() ? std::string() : id.hex();
+  }
+  template <typename T>
+  static Json Value(const std::vector<T>& values) {
+    Json list = Json::array();
+    for (const T& value : values) list.push_back(Value(value));
+    return list;
+  }
+  template <typename T>
+    requires Is<T, Lease> || Is<T, MetricPoint>
+  static Json Value(const T& value) {
+    Json object = Json::object();
+    Encoder encoder(object);
+    Fields(encoder, value);
+    return object;
+  }
+
+  Json& object_;
+};
+
+// Reads the fields of one object; the first thing that does not fit is kept as the error, the rest is skipped.
+class Decoder {
+ public:
+  explicit Decoder(const Json& object) : object_(object) {
+    if (!object.is_object()) Fail("expected an object, found " + std::string(object.type_name()));
+  }
+
+  void operator()(const char* field, auto&& value) {
+    if (const Json* json = Take(field)) Read(field, *json, value);
+  }
+  void Object(const char* field, Json& value) {
+    const Json* json = Take(field);
+    if (json == nullptr) return;
+    if (!json->is_object()) return Mistyped(field, "an object", *json);
+    value = *json;
+  }
+  // `also`: fields of the envelope that were read elsewhere.
+  Status Finish(size_t also) {
+    if (!problem_ && object_.size() != taken_ + also) Fail("it has a field that this message does not know");
+    if (problem_) return Error{ErrorCode::kInvalid, *problem_};
+    return Ok();
+  }
+
+ private:
+  void Fail(std::string problem) {
+    if (!problem_) problem_ = std::move(problem);
+  }
+  void Mistyped(const char* field, const std::string& expected, const Json& found) {
+    Fail("field '" + std::string(field) + "': expected " + expected + ", found " + found.type_name());
+  }
+  void TooLong(const char* field, size_t found, size_t limit) {
+    Fail("field '" + std::string(field) + "': size " + std::to_string(found) + ", at most " + std::to_string(limit) +
+         " is accepted");
+  }
+  const Json* Take(const char* field) {
+    if (problem_) return nullptr;
+    auto it = object_.find(field);
+    if (it == object_.end()) {
+      Fail("field '" + std::string(field) + "' is missing");
+      return nullptr;
+    }
+    ++taken_;
+    return &*it;
+  }
+
+  void Read(const char*, const Json& json, Json& value) { value = json; }
+  void Read(const char* field, const Json& json, bool& value) {
+    if (!json.is_boolean()) return Mistyped(field, "true or false", json);
+    value = json.get<bool>();
+  }
+  // Every integer of the protocol is a count, an id or a duration: never negative.
+  void Read(const char* field, const Json& json, int64_t& value) {
+    if (!json.is_number_unsigned() && !(json.is_number_integer() && json.get<int64_t>() >= 0)) {
+      return Mistyped(field, "an integer ≥ 0", json);
+    }
+    if (json.get<uint64_t>() > uint64_t{INT64_MAX}) return Mistyped(field, "an integer below 2^63", json);
+    value = json.get<int64_t>();
+  }
+  void Read(const char* field, const Json& json, int& value) {
+    int64_t wide = 0;
+    Read(field, json, wide);
+    if (wide > INT32_MAX) return Mistyped(field, "an integer below 2^31", json);
+    value = static_cast<int>(wide);
+  }
+  void Read(const char* field, const Json& json, std::string& value) {
+    if (!json.is_string()) return Mistyped(field, "a string", json);
+    const std::string& text = json.get_ref<const std::string&>();
+    if (text.size() > kMaxNameBytes) return TooLong(field, text.size(), kMaxNameBytes);
+    value = text;
+  }
+  void Read(const char* field, const Json& json, Text& text) {
+    if (!json.is_string()) return Mistyped(field, "a string", json);
+    text.value = json.get<std::string>();
+  }
+  template <typename Tag>
+  void Read(const char* field, const Json& json, Id<Tag>& id) {
+    if (!json.is_string()) return Mistyped(field, "a SHA-256 or \"\"", json);
+    const std::string& hex = json.get_ref<const std::string&>();
+    if (hex.empty()) {
+      id = Id<Tag>();
+      return;
+    }
+    Result<Id<Tag>> read = Id<Tag>::FromHex(hex);
+    if (!read.ok()) return Fail(read.error().With("field '" + std::string(field) + "'").message);
+    id = *read;
+  }
+  template <typename T>
+  void Read(const char* field, const Json& json, std::vector<T>& values) {
+    constexpr size_t kLimit = Is<T, Lease> ? kMaxLeases : Is<T, MetricPoint> ? kMaxPoints : kMaxCached;
+    if (!json.is_array()) return Mistyped(field, "a list", json);
+    if (json.size() > kLimit) return TooLong(field, json.size(), kLimit);
+    values.resize(json.size());
+    for (size_t i = 0; i < values.size() && !problem_; ++i) Read(field, json[i], values[i]);
+  }
+  template <typename T>
+    requires Is<T, Lease> || Is<T, MetricPoint>
+  void Read(const char* field, const Json& json, T& value) {
+    Decoder decoder(json);
+    Fields(decoder, value);
+    if (Status status = decoder.Finish(0); !status.ok()) Fail("field '" + std::string(field) + "': " + status.error().message);
+  }
+
+  const Json& object_;
+  size_t taken_ = 0;
+  std::optional<std::string> problem_;
+};
+
+template <typename M>
+Result<Message> DecodeAs(const Json& json, std::string_view type) {
+  M message;
+  Decoder decoder(json);
+  Fields(decoder, message);
+  if (Status status = decoder.Finish(2); !status.ok()) return status.error().With("message '" + std::string(type) + "'");
+  return Message(std::move(message));
+}
+
+using DecodeFunction = Result<Message> (*)(const Json&, std::string_view);
+constexpr auto kDecoders = []<size_t... i>(std::index_sequence<i...>) {
+  return std::array<DecodeFunction, sizeof...(i)>{&DecodeAs<std::variant_alternative_t<i, Message>>...};
+}(std::make_index_sequence<std::variant_size_v<Message>>());
 
 }  // namespace
 
 std::string_view TypeOf(const Message& message) { return kTypes[message.index()]; }
 
 std::string Encode(const Message& message) {
-  Json json = {{"v", kProtocolVersion}, {"type", TypeOf(message)}};
-  Writer writer{json};
-  std::visit([&](const auto& m) { Fields(m, writer); }, message);
-  return Canonical(json);
+  Json object = Json::object();
+  object["v"] = kProtocolVersion;
+  object["type"] = TypeOf(message);
+  Encoder encoder(object);
+  std::visit([&](const auto& m) { Fields(encoder, m); }, message);
+  return Canonical(object);
 }
 
 Result<Message> Decode(std::string_view bytes) {
-  ASSIGN_OR_RETURN(Json json, ParseJson(bytes, "message"));
-  ASSIGN_OR_RETURN(int64_t version, IntField(json, "v"));
-  if (version != kProtocolVersion) {
-    return Error{ErrorCode::kVersion, "the other side speaks protocol version " + std::to_string(version) + ", this is version " +
-                                          std::to_string(kProtocolVersion) + ": use the same Pare release on both sides"};
+  if (bytes.size() > static_cast<size_t>(kMaxMessageBytes)) {
+    return Error{ErrorCode::kInvalid, "message: " + std::to_string(bytes.size()) + " bytes, at most " +
+                                          std::to_string(kMaxMessageBytes) + " are accepted"};
   }
-  ASSIGN_OR_RETURN(std::string type, StringField(json, "type"));
-  return DecodeAlternative<0>(type, json);
+  ASSIGN_OR_RETURN(Json json, ParseJson(bytes, "message"));
+  Result<int64_t> version = IntField(json, "v");
+  if (!version.ok()) return version.error().With("message");
+  if (*version != kProtocolVersion) {
+    return Error{ErrorCode::kVersion, "the sender speaks protocol version " + std::to_string(*version) +
+                                          ", this program speaks version " + std::to_string(kProtocolVersion) +
+                                          ": run the same release of pare on both sides"};
+  }
+  Result<std::string> type = StringField(json, "type");
+  if (!type.ok()) return type.error().With("message");
+  for (size_t i = 0; i < kTypes.size(); ++i) {
+    if (kTypes[i] == *type) return kDecoders[i](json, *type);
+  }
+  return Error{ErrorCode::kInvalid, "message: unknown type '" + type->substr(0, 40) + "'"};
 }
 
 }  // namespace pare

@@ -1,166 +1,265 @@
-// The only file that includes zmq.hpp. ROUTER on the server, DEALER on clients; both queue at most kHighWater messages.
+// ZmqTransport: ROUTER on the server, DEALER on the clients. The only file that includes zmq.hpp.
+//
+// A client names itself with a random routing id, kept for the life of the object: after a lost connection libzmq connects
+// again under the same id, and ROUTER_HANDOVER gives the id to the newer connection when the server has not noticed the
+// loss yet. So a PeerId stays good across reconnects. Guessing another client's id is as hard as guessing 128 bits.
+//
+// Every socket has a context (one I/O thread) of its own: closing one never waits for another.
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
-#include <filesystem>
+#include <charconv>
+#include <cstring>
+#include <utility>
 #include <zmq.hpp>
 
+#include "common/files.h"
+#include "common/log.h"
 #include "common/transport.h"
 
 namespace pare {
 namespace {
 
-constexpr int kHighWater = 100'000;
-constexpr size_t kMaxIpcPath = 107;  // sockaddr_un::sun_path
+constexpr int kServerQueue = 10'000;  // messages per peer and direction
+constexpr int kClientQueue = 1'000;
+constexpr Millis kClientLinger{500};  // so that the last message of a client leaves
+constexpr Millis kReconnectFirst{50};
+constexpr Millis kReconnectMost{1000};
+constexpr Millis kProbeInterval{5'000};  // finds connections that died without a word
+constexpr Millis kProbeTimeout{20'000};
 
-// One I/O context per process, shared by all sockets (libzmq's own advice).
-zmq::context_t& Context() {
-  static auto* context = new zmq::context_t(1);
-  return *context;
+int Count(Millis time) { return static_cast<int>(std::clamp<int64_t>(time.count(), 0, INT32_MAX)); }
+
+// ---- endpoints ----
+
+struct Address {
+  bool ipc = false;
+  std::string host, path;
+  int port = 0;  // 0: any
+  std::string text() const {
+    if (ipc) return "ipc://" + path;
+    return "tcp://" + host + ":" + (port == 0 ? "*" : std::to_string(port));
+  }
+};
+
+Error NotAnEndpoint(const std::string& endpoint, const std::string& why) {
+  return Error{ErrorCode::kInvalid,
+               "'" + endpoint + "' is not an endpoint: " + why + "; write tcp://HOST:PORT or ipc://PATH"};
 }
 
-Status CheckEndpoint(const std::string& endpoint) {
+Result<Address> ParseAddress(const std::string& endpoint) {
+  Address address;
   if (endpoint.rfind("ipc://", 0) == 0) {
-    if (endpoint.size() - 6 > kMaxIpcPath) {
-      return Error{ErrorCode::kInvalid, "endpoint " + endpoint + ": the path of a local socket has at most 107 bytes"};
+    address.ipc = true;
+    address.path = endpoint.substr(6);
+    constexpr size_t kLongest = sizeof(sockaddr_un::sun_path) - 1;
+    if (address.path.empty()) return NotAnEndpoint(endpoint, "the path is missing");
+    if (address.path.size() > kLongest) {
+      return NotAnEndpoint(endpoint, "the path has " + std::to_string(address.path.size()) + " bytes, a local socket takes " +
+                                         std::to_string(kLongest) + " (choose a shorter directory)");
     }
-    return Ok();
+    return address;
   }
-  if (endpoint.rfind("tcp://", 0) == 0) {
-    size_t colon = endpoint.rfind(':');
-    std::string host = endpoint.substr(6, colon < 6 ? 0 : colon - 6);
-    if (host == "127.0.0.1" || host == "localhost" || host == "[::1]") return Ok();
-    return Error{ErrorCode::kInvalid, "endpoint " + endpoint + ": only loopback (127.0.0.1) is allowed; connections are not encrypted in this version"};
+  if (endpoint.rfind("tcp://", 0) != 0) return NotAnEndpoint(endpoint, "it begins with neither tcp:// nor ipc://");
+  size_t colon = endpoint.rfind(':');
+  if (colon <= 6) return NotAnEndpoint(endpoint, colon == 6 ? "the host is missing" : "the port is missing");
+  address.host = endpoint.substr(6, colon - 6);
+  std::string port = endpoint.substr(colon + 1);
+  if (port != "*") {
+    auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
+    if (port.empty() || error != std::errc() || end != port.data() + port.size() || address.port < 0 || address.port > 65535) {
+      return NotAnEndpoint(endpoint, "'" + port + "' is not a port (0 to 65535)");
+    }
   }
-  return Error{ErrorCode::kInvalid, "'" + endpoint + "' is not an endpoint; use tcp://127.0.0.1:PORT or ipc://PATH"};
+  if (address.host == "localhost") address.host = "127.0.0.1";  // libzmq binds to numbers and interfaces only
+  return address;
 }
 
-Error ZmqError(const std::string& what, const zmq::error_t& e) {
-  if (e.num() == EADDRINUSE) return Error{ErrorCode::kConflict, what + ": the address is in use by another process; choose another port"};
-  return Error{ErrorCode::kIo, what + ": " + e.what()};
+bool IsLoopback(const std::string& host) { return host.rfind("127.", 0) == 0 || host == "[::1]"; }
+
+// libzmq removes whatever lies at the path before it binds, also the socket of a living process: ask it first.
+bool SomebodyListensAt(const std::string& path) {
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return fd.valid() && (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN);
 }
 
-void SetCommon(zmq::socket_t& socket) {
-  socket.set(zmq::sockopt::sndhwm, kHighWater);
-  socket.set(zmq::sockopt::rcvhwm, kHighWater);
-  socket.set(zmq::sockopt::maxmsgsize, kMaxMessageBytes + 65536);
+Error TransportError(const std::string& what, const zmq::error_t& e) {
+  if (e.num() == EADDRINUSE) {
+    return Error{ErrorCode::kConflict, what + ": another process is listening there; choose another port, or port 0 for any"};
+  }
+  return Error{SystemError("", e.num()).code, what + ": " + e.what()};
+}
+
+// ---- sockets ----
+
+void SetCommonOptions(zmq::socket_t& socket, const Address& address, int queue) {
+  socket.set(zmq::sockopt::sndhwm, queue);
+  socket.set(zmq::sockopt::rcvhwm, queue);
+  socket.set(zmq::sockopt::maxmsgsize, kMaxMessageBytes);
+  socket.set(zmq::sockopt::ipv6, address.host.rfind('[', 0) == 0);
   socket.set(zmq::sockopt::tcp_keepalive, 1);
+  socket.set(zmq::sockopt::heartbeat_ivl, Count(kProbeInterval));
+  socket.set(zmq::sockopt::heartbeat_timeout, Count(kProbeTimeout));
 }
 
-// True when the socket is readable before the time is over.
-bool Poll(zmq::socket_t& socket, Millis timeout, int wake_fd) {
+// Waits for a message, `wake_fd` or the end of the time. A signal ends the wait too: the caller's loop looks around.
+void Wait(zmq::socket_t& socket, Millis timeout, int wake_fd) {
   zmq::pollitem_t items[2] = {{socket.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake_fd, ZMQ_POLLIN, 0}};
   try {
-    zmq::poll(items, wake_fd >= 0 ? 2u : 1u, timeout);
-  } catch (const zmq::error_t&) {
-    return false;  // EINTR: a signal; the caller looks at its flags
+    zmq::poll(items, wake_fd >= 0 ? 2u : 1u, Millis(Count(timeout)));
+  } catch (const zmq::error_t& e) {
+    if (e.num() != EINTR) LogError("waiting for messages: " + std::string(e.what()));
   }
-  return (items[0].revents & ZMQ_POLLIN) != 0;
+}
+
+bool Fits(std::string_view message) {
+  if (message.size() <= static_cast<size_t>(kMaxMessageBytes)) return true;
+  LogError("a message of " + std::to_string(message.size()) + " bytes is not sent: at most " +
+           std::to_string(kMaxMessageBytes) + " are allowed");
+  return false;
+}
+
+// All frames of one message, or nothing if there is no message now.
+std::vector<zmq::message_t> ReceiveFrames(zmq::socket_t& socket) {
+  std::vector<zmq::message_t> frames;
+  zmq::message_t frame;
+  if (!socket.recv(frame, zmq::recv_flags::dontwait)) return frames;
+  bool more = frame.more();
+  frames.push_back(std::move(frame));
+  while (more) {  // the frames of a message arrive together, so these do not wait
+    zmq::message_t next;
+    if (!socket.recv(next)) break;
+    more = next.more();
+    if (frames.size() < 3) frames.push_back(std::move(next));
+  }
+  return frames;
 }
 
 class ZmqServer : public ServerTransport {
  public:
-  explicit ZmqServer(zmq::socket_t socket, std::string endpoint) : socket_(std::move(socket)), endpoint_(std::move(endpoint)) {}
-
-  std::vector<Incoming> Receive(Millis timeout, size_t limit) override {
-    std::vector<Incoming> batch;
-    if (!Poll(socket_, timeout, -1)) return batch;
-    try {
-      while (batch.size() < limit) {
-        zmq::message_t peer, body;
-        if (!socket_.recv(peer, zmq::recv_flags::dontwait)) break;
-        if (!peer.more() || !socket_.recv(body, zmq::recv_flags::none)) continue;
-        bool more = body.more();
-        batch.push_back({peer.to_string(), body.to_string()});
-        while (more) {  // our peers send two frames; drop what a stranger adds
-          zmq::message_t extra;
-          if (!socket_.recv(extra, zmq::recv_flags::none)) break;
-          more = extra.more();
-        }
-      }
-    } catch (const zmq::error_t&) {
-      // EINTR between frames cannot happen (frames of one message arrive together); keep what is complete.
+  static Result<std::unique_ptr<ServerTransport>> Listen(const std::string& endpoint, const ListenOptions& options) {
+    ASSIGN_OR_RETURN(Address address, ParseAddress(endpoint));
+    if (!address.ipc && !options.allow_remote && !IsLoopback(address.host)) {
+      return Error{ErrorCode::kInvalid, "listening on " + endpoint +
+                                            " would let other hosts in: only loopback (127.0.0.1, localhost, [::1]) is allowed"};
     }
-    return batch;
+    if (address.ipc && SomebodyListensAt(address.path)) {
+      return Error{ErrorCode::kConflict, "cannot listen on " + endpoint + ": another process is listening there"};
+    }
+    try {
+      auto server = std::make_unique<ZmqServer>();
+      SetCommonOptions(server->socket_, address, kServerQueue);
+      server->socket_.set(zmq::sockopt::linger, 0);
+      server->socket_.set(zmq::sockopt::router_mandatory, true);
+      server->socket_.set(zmq::sockopt::router_handover, true);
+      server->socket_.bind(address.text());
+      server->endpoint_ = server->socket_.get(zmq::sockopt::last_endpoint);
+      return std::unique_ptr<ServerTransport>(std::move(server));
+    } catch (const zmq::error_t& e) {
+      return TransportError("cannot listen on " + endpoint, e);
+    }
+  }
+
+  std::vector<Incoming> Receive(Millis timeout, size_t limit, int wake_fd) override {
+    Wait(socket_, timeout, wake_fd);
+    std::vector<Incoming> received;
+    try {
+      for (size_t looked = 0; received.size() < limit && looked < 2 * limit; ++looked) {
+        std::vector<zmq::message_t> frames = ReceiveFrames(socket_);
+        if (frames.empty()) break;
+        // Ours are [peer, bytes]; anything else comes from a stranger and is dropped.
+        if (frames.size() == 2) received.push_back({frames[0].to_string(), frames[1].to_string()});
+      }
+    } catch (const zmq::error_t& e) {
+      if (e.num() != EINTR) LogError("receiving on " + endpoint_ + ": " + e.what());
+    }
+    return received;
   }
 
   void Send(const PeerId& peer, std::string_view message) override {
+    if (peer.empty() || !Fits(message)) return;
     try {
-      zmq::message_t id(peer.data(), peer.size()), body(message.data(), message.size());
-      if (!socket_.send(id, zmq::send_flags::sndmore | zmq::send_flags::dontwait)) return;
-      (void)socket_.send(body, zmq::send_flags::dontwait);
-    } catch (const zmq::error_t&) {
-      // The peer is gone (EHOSTUNREACH): at most once, the sender repeats what matters.
+      // With ROUTER_MANDATORY: EHOSTUNREACH for a peer that is gone, EAGAIN for one whose queue is full; both lose it.
+      if (!socket_.send(zmq::buffer(peer), zmq::send_flags::sndmore | zmq::send_flags::dontwait)) return;
+      (void)socket_.send(zmq::buffer(message), zmq::send_flags::dontwait);
+    } catch (const zmq::error_t& e) {
+      if (e.num() != EHOSTUNREACH && e.num() != EINTR) LogError("sending on " + endpoint_ + ": " + e.what());
     }
   }
 
   std::string endpoint() const override { return endpoint_; }
 
  private:
-  zmq::socket_t socket_;
+  zmq::context_t context_{1};
+  zmq::socket_t socket_{context_, zmq::socket_type::router};
   std::string endpoint_;
 };
 
 class ZmqClient : public ClientTransport {
  public:
-  explicit ZmqClient(zmq::socket_t socket) : socket_(std::move(socket)) {}
+  static Result<std::unique_ptr<ClientTransport>> Connect(const std::string& endpoint) {
+    ASSIGN_OR_RETURN(Address address, ParseAddress(endpoint));
+    if (!address.ipc && (address.port == 0 || address.host == "*")) {
+      return NotAnEndpoint(endpoint, "connecting needs a host and a port");
+    }
+    std::string id(16, '\0');
+    if (getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) return SystemError("getrandom", errno);
+    id[0] = static_cast<char>(id[0] | 1);  // ids that begin with a zero byte are libzmq's own
+    try {
+      auto client = std::make_unique<ZmqClient>();
+      SetCommonOptions(client->socket_, address, kClientQueue);
+      client->socket_.set(zmq::sockopt::linger, Count(kClientLinger));
+      client->socket_.set(zmq::sockopt::routing_id, id);
+      client->socket_.set(zmq::sockopt::reconnect_ivl, Count(kReconnectFirst));
+      client->socket_.set(zmq::sockopt::reconnect_ivl_max, Count(kReconnectMost));
+      client->socket_.connect(address.text());
+      return std::unique_ptr<ClientTransport>(std::move(client));
+    } catch (const zmq::error_t& e) {
+      return TransportError("cannot connect to " + endpoint, e);
+    }
+  }
 
   void Send(std::string_view message) override {
+    if (!Fits(message)) return;
     try {
-      zmq::message_t body(message.data(), message.size());
-      (void)socket_.send(body, zmq::send_flags::dontwait);
-    } catch (const zmq::error_t&) {
+      (void)socket_.send(zmq::buffer(message), zmq::send_flags::dontwait);
+    } catch (const zmq::error_t& e) {
+      if (e.num() != EINTR) LogError("sending: " + std::string(e.what()));
     }
   }
 
   std::optional<std::string> Receive(Millis timeout, int wake_fd) override {
-    if (!Poll(socket_, timeout, wake_fd)) return std::nullopt;
     try {
-      zmq::message_t body;
-      if (!socket_.recv(body, zmq::recv_flags::dontwait)) return std::nullopt;
-      return body.to_string();
-    } catch (const zmq::error_t&) {
+      for (bool waited = false;; waited = true) {
+        std::vector<zmq::message_t> frames = ReceiveFrames(socket_);
+        if (frames.size() == 1) return frames[0].to_string();
+        if (frames.empty() && waited) return std::nullopt;
+        if (frames.empty()) Wait(socket_, timeout, wake_fd);
+      }
+    } catch (const zmq::error_t& e) {
+      if (e.num() != EINTR) LogError("receiving: " + std::string(e.what()));
       return std::nullopt;
     }
   }
 
  private:
-  zmq::socket_t socket_;
+  zmq::context_t context_{1};
+  zmq::socket_t socket_{context_, zmq::socket_type::dealer};
 };
 
 }  // namespace
 
-Result<std::unique_ptr<ServerTransport>> ListenZmq(const std::string& endpoint) {
-  TRY(CheckEndpoint(endpoint));
-  try {
-    zmq::socket_t socket(Context(), zmq::socket_type::router);
-    SetCommon(socket);
-    socket.set(zmq::sockopt::linger, 100);
-    socket.set(zmq::sockopt::router_mandatory, true);
-    // A socket file of a dead process is in the way; the store's lock says that no living one uses it.
-    if (endpoint.rfind("ipc://", 0) == 0) {
-      std::error_code ignored;
-      std::filesystem::remove(endpoint.substr(6), ignored);
-    }
-    socket.bind(endpoint);
-    std::string bound = socket.get(zmq::sockopt::last_endpoint);
-    return std::unique_ptr<ServerTransport>(new ZmqServer(std::move(socket), bound));
-  } catch (const zmq::error_t& e) {
-    return ZmqError("cannot listen on " + endpoint, e);
-  }
+Result<std::unique_ptr<ServerTransport>> ListenZmq(const std::string& endpoint, const ListenOptions& options) {
+  return ZmqServer::Listen(endpoint, options);
 }
 
-Result<std::unique_ptr<ClientTransport>> ConnectZmq(const std::string& endpoint) {
-  TRY(CheckEndpoint(endpoint));
-  try {
-    zmq::socket_t socket(Context(), zmq::socket_type::dealer);
-    SetCommon(socket);
-    socket.set(zmq::sockopt::linger, 500);
-    socket.set(zmq::sockopt::reconnect_ivl, 50);
-    socket.set(zmq::sockopt::reconnect_ivl_max, 1000);
-    socket.connect(endpoint);
-    return std::unique_ptr<ClientTransport>(new ZmqClient(std::move(socket)));
-  } catch (const zmq::error_t& e) {
-    return ZmqError("cannot connect to " + endpoint, e);
-  }
-}
+Result<std::unique_ptr<ClientTransport>> ConnectZmq(const std::string& endpoint) { return ZmqClient::Connect(endpoint); }
 
 }  // namespace pare
