@@ -47,7 +47,7 @@ struct EventToJson {
   Json operator()(const StepStopped& e) {
     return {{"type", "stopped"}, {"snapshot", HexOrEmpty(e.snapshot)}, {"position", e.position}, {"busy_ms", e.busy_ms}};
   }
-  Json operator()(const RunnerLost& e) { return {{"type", "lost"}, {"message", e.message}}; }
+  Json operator()(const RunnerLost& e) { return {{"type", "lost"}, {"message", e.message}, {"out_of_memory", e.out_of_memory}}; }
 };
 
 Result<RunnerEvent> ReadEnd(const std::string& type, const Json& json) {
@@ -126,7 +126,8 @@ Result<RunnerEvent> RunnerEventFromJson(const Json& json) {
   if (type == "done" || type == "failed" || type == "stopped") return ReadEnd(type, json);
   if (type == "lost") {
     ASSIGN_OR_RETURN(std::string message, StringField(json, "message"));
-    return RunnerEvent(RunnerLost{std::move(message)});
+    ASSIGN_OR_RETURN(bool out_of_memory, BoolField(json, "out_of_memory"));
+    return RunnerEvent(RunnerLost{std::move(message), out_of_memory});
   }
   return Error{ErrorCode::kInvalid, "unknown event '" + type.substr(0, 40) + "' from the runner"};
 }

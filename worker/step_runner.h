@@ -38,17 +38,28 @@ struct StepSnapshot { Digest blob; Json position; };
 struct StepDone { Digest artifact; Json manifest; int64_t busy_ms = 0; };
 struct StepFailed { std::string error_class; std::string message; int64_t busy_ms = 0; };
 struct StepStopped { Digest snapshot; Json position; int64_t busy_ms = 0; };  // after Stop; snapshot may be none
-struct RunnerLost { std::string message; };                                  // the runner itself is gone
+// The runner itself is gone; only Launch brings it back. out_of_memory: the system killed it for memory.
+struct RunnerLost { std::string message; bool out_of_memory = false; };
 using RunnerEvent = std::variant<RunnerReady, StepProgress, StepSnapshot, StepDone, StepFailed, StepStopped, RunnerLost>;
 Json ToJson(const RunnerEvent& event);
 Result<RunnerEvent> RunnerEventFromJson(const Json& json);
 
+// Where a runner reads and writes blobs: a store directory on this host if `store` is not empty, else the blob service.
+struct RunnerSource {
+  std::string store;
+  std::string blob_endpoint;
+  bool operator==(const RunnerSource&) const = default;
+};
+
 class StepRunner {
  public:
   virtual ~StepRunner() = default;
-  // REQUIRES: idle. Failures arrive as events.
+  // (Re)starts the runner, ending whatever ran before without an event of it. RunnerReady or RunnerLost follows.
+  virtual void Launch(const RunnerSource& source) = 0;
+  // REQUIRES: ready (RunnerReady was polled) and idle. Failures arrive as events.
   virtual void Start(const Assignment& assignment) = 0;
-  // Ends the step at the next batch boundary; keep: with a snapshot (StepStopped), else as fast as possible.
+  // Ends the step at the next batch boundary; keep: with a snapshot (StepStopped), else as fast as possible. Without a
+  // step it does nothing; a step that ends at this moment may still report StepDone or StepFailed instead.
   virtual void Stop(bool keep) = 0;
   // Events since the last call, in order. Never blocks.
   virtual std::vector<RunnerEvent> Poll() = 0;

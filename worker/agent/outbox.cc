@@ -1,0 +1,115 @@
+#include "worker/agent/outbox.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace pare::worker {
+namespace {
+
+// Points that people and decisions look at later: those with a validation accuracy, and those at a whole epoch.
+bool EndsAnEpoch(const Json& values) {
+  if (!values.is_object()) return false;
+  if (values.contains("accuracy")) return true;
+  auto epoch = values.find("epoch");
+  return epoch != values.end() && epoch->is_number() && std::floor(epoch->get<double>()) == epoch->get<double>();
+}
+
+bool IsDue(const std::optional<Millis>& sent, Millis now) { return !sent || now - *sent >= kResendInterval; }
+
+}  // namespace
+
+void Outbox::AddPoint(const Lease& lease, Json values) {
+  Item& item = items_[lease];
+  if (item.points.size() >= kMaxWaitingPoints) {
+    auto victim = std::find_if(item.points.begin(), item.points.end(),
+                               [](const MetricPoint& point) { return !EndsAnEpoch(point.values); });
+    item.points.erase(victim == item.points.end() ? item.points.begin() : victim);
+  }
+  item.points.push_back({item.next_sequence++, std::move(values)});
+}
+
+void Outbox::AddSnapshot(const SnapshotTaken& snapshot) {
+  Item& item = items_[snapshot.lease];
+  item.snapshot = snapshot;
+  item.snapshot_sent.reset();
+}
+
+void Outbox::AddEnd(const Lease& lease, Message end) {
+  Item& item = items_[lease];
+  if (!item.end) item.end = std::move(end);
+}
+
+void Outbox::Acknowledge(const Ack& ack) {
+  auto found = items_.find(ack.lease);
+  if (found == items_.end()) return;
+  Item& item = found->second;
+  if (item.end && ack.of == TypeOf(*item.end)) {
+    items_.erase(found);
+    return;
+  }
+  if (ack.of == "progress") {
+    while (!item.points.empty() && item.points.front().sequence <= ack.sequence) item.points.pop_front();
+  } else if (ack.of == "snapshot_taken" && item.snapshot_sent) {
+    // After a repetition this may be the acknowledgement of the snapshot before; then the coordinator resumes from that
+    // one if the worst happens, which costs time but no correctness.
+    item.snapshot.reset();
+  }
+}
+
+void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vector<Message>& out) {
+  if (item.points.empty()) return;
+  bool again = item.points.front().sequence <= item.sent_sequence;  // sent before, not acknowledged
+  bool fresh = item.points.back().sequence > item.sent_sequence;
+  bool waited = !item.points_sent || now - *item.points_sent >= kProgressInterval;
+  bool repeat = again && IsDue(item.points_sent, now);
+  if (!repeat && !(fresh && (waited || item.end))) return;
+  Progress progress{lease, {}};
+  for (const MetricPoint& point : item.points) {
+    if (!repeat && point.sequence <= item.sent_sequence) continue;
+    if (progress.points.size() == kMaxPointsPerMessage) {
+      out.push_back(progress);
+      progress.points.clear();
+    }
+    progress.points.push_back(point);
+  }
+  if (!progress.points.empty()) out.push_back(std::move(progress));
+  item.sent_sequence = item.points.back().sequence;
+  item.points_sent = now;
+}
+
+std::vector<Message> Outbox::Due(Millis now) {
+  std::vector<Message> due;
+  for (auto& [lease, item] : items_) {
+    AppendPoints(lease, item, now, due);
+    if (item.snapshot && IsDue(item.snapshot_sent, now)) {
+      due.push_back(*item.snapshot);
+      item.snapshot_sent = now;
+    }
+    if (item.end && IsDue(item.end_sent, now)) {
+      due.push_back(*item.end);
+      item.end_sent = now;
+    }
+  }
+  return due;
+}
+
+void Outbox::SendAllAgain() {
+  for (auto& [lease, item] : items_) {
+    item.sent_sequence = 0;
+    item.points_sent.reset();
+    item.snapshot_sent.reset();
+    item.end_sent.reset();
+  }
+}
+
+void Outbox::SendEndAgain(const Lease& lease) {
+  if (auto found = items_.find(lease); found != items_.end()) found->second.end_sent.reset();
+}
+
+bool Outbox::HasEnd(const Lease& lease) const {
+  auto found = items_.find(lease);
+  return found != items_.end() && found->second.end.has_value();
+}
+
+}  // namespace pare::worker
