@@ -8,7 +8,7 @@
 //   16  8  length H of the header
 //   24  32 SHA-256 of the header
 //   56  H  header: canonical JSON {"graph": …, "tensors": {name: {dtype, shape, encoding, offset, length, digest}},
-//          "masks": {name: …}, "notes": …}; offsets count from the end of the header
+//          "notes": …}; offsets count from the end of the header
 //   …      payloads
 // Per tensor encoding: "raw" (bytes as they are), "planes" (byte planes, zstd), "masked" (entropy-coded mask + surviving
 // values as byte planes, zstd), "constant" (one element). The encoder takes the smallest.
@@ -36,5 +36,8 @@ Result<std::string> EncodeCheckpoint(const Checkpoint& checkpoint);
 // kCorrupt with what does not fit: magic, version (kVersion), digest, lengths, unknown encodings. Never reads outside
 // `bytes`, whatever they hold.
 Result<Checkpoint> DecodeCheckpoint(std::span<const std::byte> bytes);
+
+// One tensor without decoding the others. kNotFound: no such tensor.
+Result<model::Tensor> DecodeTensor(std::span<const std::byte> bytes, const std::string& name);
 
 }  // namespace pare::storage
