@@ -6,5 +6,7 @@ namespace pare::internal {
 [[noreturn]] void CheckFailed(const char* condition, const char* file, int line);
 }
 
+// libtorch defines a macro of the same name and meaning; ours names our own code.
+#undef CHECK
 #define CHECK(condition) \
   ((condition) ? (void)0 : ::pare::internal::CheckFailed(#condition, __FILE__, __LINE__))

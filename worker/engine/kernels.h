@@ -1,0 +1,64 @@
+// The engine's table of operators: one row per model::OpType with its forward and backward on ATen, below autograd. A test
+// fails if a row is missing. Inside worker/engine only (torch types).
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/graph.h"
+
+namespace pare::engine {
+
+// One node of one shard. `inputs[i]` are the values of its inputs; a backward adds to the inputs' gradients with AddGrad.
+struct NodeState {
+  const model::Node* node = nullptr;
+  int ordinal = 0;
+  std::vector<int> inputs;
+  std::vector<at::Tensor> parameters;  // views into the flat buffer, in TensorSpec order; buffers (running_mean) too
+  std::vector<at::Tensor> gradients;   // views into the shard's flat gradient; undefined for buffers
+  at::Tensor value, gradient;
+  at::Tensor workspace;                // reused for the gradient handed to the first input
+  bool has_gradient = false;
+  bool wants_gradient = false;         // some parameter lies at or before this node
+  std::vector<at::Tensor> saved;
+};
+
+struct ShardState {
+  std::vector<NodeState> nodes;
+  bool training = false;
+  uint64_t seed = 0;
+  int64_t epoch = 0, batch = 0;
+  int shard = 0;
+
+  const at::Tensor& Input(const NodeState& n, size_t i) const { return nodes[static_cast<size_t>(n.inputs[i])].value; }
+  bool Wants(const NodeState& n, size_t i) const { return nodes[static_cast<size_t>(n.inputs[i])].wants_gradient; }
+  // gradient of input i += g.
+  void AddGrad(const NodeState& n, size_t i, const at::Tensor& g);
+};
+
+struct Kernel {
+  model::OpType type;
+  void (*forward)(ShardState& shard, NodeState& node);   // fills node.value
+  void (*backward)(ShardState& shard, NodeState& node);  // reads node.gradient
+};
+const Kernel& KernelOf(model::OpType type);
+
+// The rows, by family.
+namespace kernels {
+void LinearForward(ShardState&, NodeState&);
+void LinearBackward(ShardState&, NodeState&);
+void ConvForward(ShardState&, NodeState&);
+void ConvBackward(ShardState&, NodeState&);
+void BatchNormForward(ShardState&, NodeState&);
+void BatchNormBackward(ShardState&, NodeState&);
+void LayerNormForward(ShardState&, NodeState&);
+void LayerNormBackward(ShardState&, NodeState&);
+void EmbeddingForward(ShardState&, NodeState&);
+void EmbeddingBackward(ShardState&, NodeState&);
+void AttentionForward(ShardState&, NodeState&);
+void AttentionBackward(ShardState&, NodeState&);
+}  // namespace kernels
+
+}  // namespace pare::engine

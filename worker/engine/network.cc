@@ -1,0 +1,295 @@
+#include "worker/engine/network.h"
+
+#include <c10/core/InferenceMode.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "worker/collective/collective.h"
+#include "worker/engine/kernels.h"
+#include "worker/engine/shard_pool.h"
+
+namespace pare::engine {
+namespace {
+
+using model::GraphInfo;
+using model::Tensor;
+using model::TensorMap;
+using model::TensorSpec;
+
+// Tensors start at multiples of 64 bytes: kernels of MKL may round differently for other alignments.
+constexpr int64_t kAlignElements = 16;
+
+int64_t RoundUp(int64_t n) { return (n + kAlignElements - 1) / kAlignElements * kAlignElements; }
+
+// Softmax cross entropy of one row (PyTorch's CrossEntropyLoss with label_smoothing): loss, and dlogits · scale.
+double RowLoss(const float* logits, int64_t classes, int64_t label, double smoothing, double scale, float* gradient, bool* correct) {
+  int64_t best = 0;
+  for (int64_t c = 1; c < classes; ++c) {
+    if (logits[c] > logits[best]) best = c;
+  }
+  *correct = best == label;
+  double sum = 0, total = 0;
+  for (int64_t c = 0; c < classes; ++c) {
+    sum += std::exp(static_cast<double>(logits[c]) - logits[best]);
+    total += logits[c];
+  }
+  double log_sum = std::log(sum) + logits[best];
+  double spread = smoothing / static_cast<double>(classes);
+  if (gradient != nullptr) {
+    for (int64_t c = 0; c < classes; ++c) {
+      double p = std::exp(logits[c] - log_sum), target = spread + (c == label ? 1.0 - smoothing : 0.0);
+      gradient[c] = static_cast<float>((p - target) * scale);
+    }
+  }
+  return (1.0 - smoothing) * (log_sum - logits[label]) + spread * (static_cast<double>(classes) * log_sum - total);
+}
+
+class CpuNetwork : public Network {
+ public:
+  CpuNetwork(const model::Graph& graph, GraphInfo info, const NetworkOptions& options)
+      : graph_(graph), info_(std::move(info)), options_(options),
+        pool_(std::min(options.threads, options.shards), [] { at::set_num_threads(1); }) {
+    at::set_num_threads(1);
+    c10::InferenceMode inference;
+    classes_ = info_.shapes[static_cast<size_t>(graph_.IndexOf(graph_.output))].back();
+    LayOut();
+    BuildShards();
+  }
+
+  BatchResult TrainBatch(std::span<const float> samples, std::span<const int64_t> labels, BatchPosition position, const LossOptions& loss) override {
+    return Run(samples, labels, {}, true, position, loss.label_smoothing);
+  }
+  BatchResult EvaluateBatch(std::span<const float> samples, std::span<const int64_t> labels, std::span<float> logits) override {
+    return Run(samples, labels, logits, false, {}, 0.0);
+  }
+
+  const std::vector<ParameterSlice>& layout() const override { return layout_; }
+  std::span<float> parameters() override { return Span(flat_); }
+  std::span<float> gradients() override { return Span(total_); }
+  void Pull() override {}
+  void Push() override {}
+  int64_t classes() const override { return classes_; }
+
+  TensorMap Weights() const override {
+    TensorMap weights;
+    for (const TensorSpec& spec : info_.tensors) {
+      Tensor tensor(model::DType::kF32, spec.shape);
+      std::memcpy(tensor.mutable_values<float>().data(), View(spec).data_ptr<float>(), tensor.bytes().size());
+      weights.emplace(spec.name, std::move(tensor));
+    }
+    return weights;
+  }
+
+  Status SetWeights(const TensorMap& weights) override {
+    for (const TensorSpec& spec : info_.tensors) {
+      auto it = weights.find(spec.name);
+      if (it == weights.end()) return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is missing"};
+      if (it->second.dtype() != model::DType::kF32 || it->second.shape() != spec.shape) {
+        return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + model::ToString(it->second.shape()) + ", the model needs F32 " + model::ToString(spec.shape)};
+      }
+      std::memcpy(View(spec).data_ptr<float>(), it->second.bytes().data(), it->second.bytes().size());
+    }
+    return Ok();
+  }
+
+ private:
+  struct Slot {
+    bool buffer;
+    int64_t offset;
+  };
+
+  static std::span<float> Span(at::Tensor& t) { return {t.data_ptr<float>(), static_cast<size_t>(t.numel())}; }
+
+  void LayOut() {
+    int64_t parameters = 0, buffers = 0;
+    for (const TensorSpec& spec : info_.tensors) {
+      int64_t size = model::ElementCount(spec.shape);
+      int64_t& end = spec.trainable ? parameters : buffers;
+      slots_.emplace(spec.name, Slot{!spec.trainable, end});
+      if (spec.trainable) layout_.push_back({spec.name, end, size, spec.prunable});
+      end += RoundUp(size);
+    }
+    flat_ = at::zeros({parameters}, at::kFloat);
+    total_ = at::zeros({parameters}, at::kFloat);
+    buffers_ = at::zeros({buffers}, at::kFloat);
+  }
+
+  static at::Tensor Slice(const at::Tensor& flat, int64_t offset, const model::Shape& shape) {
+    return flat.narrow(0, offset, model::ElementCount(shape)).view(shape);
+  }
+  at::Tensor View(const TensorSpec& spec) const {
+    const Slot& slot = slots_.at(spec.name);
+    return Slice(slot.buffer ? buffers_ : flat_, slot.offset, spec.shape);
+  }
+
+  void BuildShards() {
+    shards_.resize(static_cast<size_t>(options_.shards));
+    for (size_t s = 0; s < shards_.size(); ++s) {
+      // One shard writes its gradients straight into the total.
+      shard_gradients_.push_back(shards_.size() == 1 ? total_ : at::zeros({total_.numel()}, at::kFloat));
+      ShardState& shard = shards_[s];
+      shard.seed = options_.seed;
+      shard.shard = static_cast<int>(s);
+      size_t tensor = 0;
+      for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+        NodeState n;
+        n.node = &graph_.nodes[i];
+        n.ordinal = static_cast<int>(i);
+        for (const std::string& input : n.node->inputs) {
+          n.inputs.push_back(graph_.IndexOf(input));
+          n.wants_gradient = n.wants_gradient || shard.nodes[static_cast<size_t>(n.inputs.back())].wants_gradient;
+        }
+        for (; tensor < info_.tensors.size() && info_.tensors[tensor].node == n.node->name; ++tensor) {
+          const TensorSpec& spec = info_.tensors[tensor];
+          n.parameters.push_back(View(spec));
+          n.gradients.push_back(spec.trainable ? Slice(shard_gradients_[s], slots_.at(spec.name).offset, spec.shape) : at::Tensor());
+          n.wants_gradient = n.wants_gradient || spec.trainable;
+        }
+        shard.nodes.push_back(std::move(n));
+      }
+    }
+  }
+
+  struct ShardResult {
+    double loss = 0;
+    int64_t correct = 0;
+  };
+  struct Job {
+    std::span<const float> samples;
+    std::span<const int64_t> labels;
+    std::span<float> logits;
+    bool training;
+    double smoothing;
+  };
+
+  // Samples [first, first + count) of the batch: sizes differ by at most one, larger slices first.
+  static std::pair<int64_t, int64_t> SliceOf(int64_t n, int shards, int shard) {
+    int64_t base = n / shards, extra = n % shards;
+    return {shard * base + std::min<int64_t>(shard, extra), base + (shard < extra ? 1 : 0)};
+  }
+
+  void RunShard(int index, const Job& job, ShardResult& result) {
+    c10::InferenceMode inference;
+    ShardState& shard = shards_[static_cast<size_t>(index)];
+    auto [first, count] = SliceOf(static_cast<int64_t>(job.labels.size()), options_.shards, index);
+    if (count == 0) {
+      if (job.training) shard_gradients_[static_cast<size_t>(index)].zero_();
+      return;
+    }
+    NodeState& input = shard.nodes[0];
+    std::vector<int64_t> sizes = info_.shapes[0];
+    int64_t sample = model::ElementCount(sizes);
+    sizes.insert(sizes.begin(), count);
+    if (!input.value.defined() || input.value.sizes() != at::IntArrayRef(sizes)) input.value = at::empty(sizes, at::kFloat);
+    std::memcpy(input.value.data_ptr<float>(), job.samples.data() + first * sample, static_cast<size_t>(count * sample) * sizeof(float));
+    for (NodeState& n : shard.nodes) {
+      n.has_gradient = false;
+      if (n.node->op != model::OpType::kInput) KernelOf(n.node->op).forward(shard, n);
+    }
+    NodeState& output = shard.nodes[static_cast<size_t>(graph_.IndexOf(graph_.output))];
+    at::Tensor logits = output.value.contiguous();
+    at::Tensor gradient = job.training ? at::empty_like(logits) : at::Tensor();
+    double scale = 1.0 / static_cast<double>(job.labels.size());
+    for (int64_t r = 0; r < count; ++r) {
+      const float* row = logits.data_ptr<float>() + r * classes_;
+      bool correct = false;
+      result.loss += RowLoss(row, classes_, job.labels[static_cast<size_t>(first + r)], job.smoothing, scale,
+                             job.training ? gradient.data_ptr<float>() + r * classes_ : nullptr, &correct);
+      result.correct += correct;
+      if (!job.logits.empty()) std::copy(row, row + classes_, job.logits.data() + (first + r) * classes_);
+    }
+    if (!job.training) return;
+    output.gradient = gradient;
+    output.has_gradient = true;
+    for (auto n = shard.nodes.rbegin(); n != shard.nodes.rend(); ++n) {
+      if (n->has_gradient && n->wants_gradient) KernelOf(n->node->op).backward(shard, *n);
+    }
+  }
+
+  BatchResult Run(std::span<const float> samples, std::span<const int64_t> labels, std::span<float> logits, bool training,
+                  BatchPosition position, double smoothing) {
+    CHECK(!labels.empty() && static_cast<int64_t>(labels.size()) <= options_.max_batch);
+    for (ShardState& shard : shards_) {
+      shard.training = training;
+      shard.epoch = position.epoch;
+      shard.batch = position.batch;
+    }
+    std::vector<ShardResult> results(shards_.size());
+    Job job{samples, labels, logits, training, smoothing};
+    pool_.Run(options_.shards, [&](int s) { RunShard(s, job, results[static_cast<size_t>(s)]); });
+    BatchResult total;
+    for (const ShardResult& r : results) {
+      total.loss += r.loss;
+      total.correct += r.correct;
+    }
+    total.loss /= static_cast<double>(labels.size());
+    if (!training) return total;
+    if (shards_.size() > 1) {
+      std::vector<std::span<float>> buffers;
+      for (at::Tensor& g : shard_gradients_) buffers.push_back(Span(g));
+      Status summed = collective_->SumShards(buffers, options_.shards, Span(total_));
+      CHECK(summed.ok());
+    }
+    UpdateRunningStatistics(static_cast<int64_t>(labels.size()));
+    return total;
+  }
+
+  void UpdateRunningStatistics(int64_t n) {
+    c10::InferenceMode inference;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      if (graph_.nodes[i].op != model::OpType::kBatchNorm2d) continue;
+      const model::Attributes& a = graph_.nodes[i].attributes;
+      at::Tensor mean = at::zeros({a.features}, at::kFloat), variance = at::zeros({a.features}, at::kFloat);
+      int used = 0;
+      for (size_t s = 0; s < shards_.size(); ++s) {
+        auto [first, count] = SliceOf(n, options_.shards, static_cast<int>(s));
+        if (count == 0) continue;
+        NodeState& node = shards_[s].nodes[i];
+        double elements = static_cast<double>(count * node.value.size(2) * node.value.size(3));
+        mean.add_(node.saved[0]);
+        variance.add_(node.saved[1].pow(-2).sub_(a.epsilon).mul_(elements / std::max(elements - 1.0, 1.0)));
+        ++used;
+      }
+      NodeState& node = shards_[0].nodes[i];
+      node.parameters[2].mul_(1.0 - a.momentum).add_(mean, a.momentum / used);
+      node.parameters[3].mul_(1.0 - a.momentum).add_(variance, a.momentum / used);
+    }
+  }
+
+  model::Graph graph_;
+  GraphInfo info_;
+  NetworkOptions options_;
+  int64_t classes_ = 0;
+  std::map<std::string, Slot> slots_;
+  std::vector<ParameterSlice> layout_;
+  at::Tensor flat_, total_, buffers_;
+  std::vector<at::Tensor> shard_gradients_;
+  std::vector<ShardState> shards_;
+  std::unique_ptr<collective::Collective> collective_ = collective::NewLocalCollective();
+  ShardPool pool_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, const TensorMap& weights, const NetworkOptions& options) {
+  if (options.device != "cpu") {
+    return Error{ErrorCode::kInvalid, "device '" + options.device + "' cannot be used by this build; available: cpu"};
+  }
+  if (options.threads < 1 || options.shards < 1 || options.max_batch < 1) return Error{ErrorCode::kInvalid, "threads, shards and batch must be at least 1"};
+  ASSIGN_OR_RETURN(GraphInfo info, model::Analyze(graph));
+  if (info.shapes[static_cast<size_t>(graph.IndexOf(graph.output))].size() != 1) {
+    return Error{ErrorCode::kInvalid, "the model's output must be one vector of class scores per sample"};
+  }
+  try {
+    auto network = std::make_unique<CpuNetwork>(graph, std::move(info), options);
+    TRY(network->SetWeights(weights));
+    return std::unique_ptr<Network>(std::move(network));
+  } catch (const c10::Error& e) {
+    return Error{ErrorCode::kInternal, std::string("libtorch: ") + e.what_without_backtrace()};
+  }
+}
+
+}  // namespace pare::engine

@@ -1,0 +1,173 @@
+// Compiled with -O3 -ffp-contract=off: every element takes the same roundings in the vector body and in the remainder of a
+// loop, so bits depend on nothing but the inputs. Clones for AVX2 and AVX-512 are chosen at load time.
+#include "worker/engine/optimizer.h"
+
+#include <cmath>
+#include <cstring>
+
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define PARE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define PARE_CLONES
+#endif
+
+namespace pare::engine {
+namespace {
+
+struct SgdStep {
+  float rate, momentum, decay, scale;
+  bool nesterov, first;
+};
+
+PARE_CLONES void SgdKernel(float* __restrict p, const float* __restrict g, const float* __restrict mask, float* __restrict v, size_t n, SgdStep s) {
+  if (s.momentum == 0.0f) {
+    for (size_t i = 0; i < n; ++i) {
+      float d = g[i] * s.scale + s.decay * p[i];
+      p[i] -= s.rate * d;
+    }
+  } else if (s.nesterov) {
+    for (size_t i = 0; i < n; ++i) {
+      float d = g[i] * s.scale + s.decay * p[i];
+      v[i] = s.first ? d : s.momentum * v[i] + d;
+      p[i] -= s.rate * (d + s.momentum * v[i]);
+    }
+  } else {
+    for (size_t i = 0; i < n; ++i) {
+      float d = g[i] * s.scale + s.decay * p[i];
+      v[i] = s.first ? d : s.momentum * v[i] + d;
+      p[i] -= s.rate * v[i];
+    }
+  }
+  if (mask == nullptr) return;
+  for (size_t i = 0; i < n; ++i) p[i] = mask[i] != 0.0f ? p[i] : 0.0f;
+  if (s.momentum == 0.0f) return;
+  for (size_t i = 0; i < n; ++i) v[i] = mask[i] != 0.0f ? v[i] : 0.0f;
+}
+
+struct AdamStep {
+  float beta1, beta2, epsilon, decay, scale, step_size, root_correction, shrink;
+};
+
+PARE_CLONES void AdamKernel(float* __restrict p, const float* __restrict g, const float* __restrict mask, float* __restrict m, float* __restrict v,
+                            size_t n, AdamStep s) {
+  float left1 = 1.0f - s.beta1, left2 = 1.0f - s.beta2;
+  for (size_t i = 0; i < n; ++i) {
+    float w = p[i] * s.shrink;
+    float d = g[i] * s.scale + s.decay * w;
+    m[i] = m[i] + (d - m[i]) * left1;
+    v[i] = s.beta2 * v[i] + left2 * d * d;
+    float denominator = std::sqrt(v[i]) / s.root_correction + s.epsilon;
+    p[i] = w - s.step_size * (m[i] / denominator);
+  }
+  if (mask == nullptr) return;
+  for (size_t i = 0; i < n; ++i) p[i] = mask[i] != 0.0f ? p[i] : 0.0f;
+  for (size_t i = 0; i < n; ++i) m[i] = mask[i] != 0.0f ? m[i] : 0.0f;
+}
+
+// Blocks that stay in the first-level cache, so that the mask passes cost no memory traffic.
+constexpr size_t kBlock = 2048;
+
+model::Tensor ToTensor(const std::vector<float>& values) {
+  return model::Tensor::Of<float>(model::DType::kF32, {static_cast<int64_t>(values.size())}, values);
+}
+
+Status FromTensor(const model::TensorMap& state, const std::string& name, std::vector<float>& values) {
+  auto it = state.find(name);
+  if (it == state.end() || it->second.dtype() != model::DType::kF32 || it->second.size() != static_cast<int64_t>(values.size())) {
+    return Error{ErrorCode::kCorrupt, "optimizer state: '" + name + "' is missing or of another size"};
+  }
+  auto from = it->second.values<float>();
+  std::copy(from.begin(), from.end(), values.begin());
+  return Ok();
+}
+
+class OptimizerBase : public Optimizer {
+ public:
+  OptimizerBase(const OptimizerOptions& options, int64_t size) : options_(options), size_(static_cast<size_t>(size)) {}
+
+  model::TensorMap State() const override {
+    model::TensorMap state;
+    int64_t steps = steps_;
+    state.emplace("steps", model::Tensor::Of<int64_t>(model::DType::kI64, {1}, std::span(&steps, 1)));
+    for (const auto& [name, values] : buffers_) state.emplace(name, ToTensor(values));
+    return state;
+  }
+  Status SetState(const model::TensorMap& state) override {
+    auto it = state.find("steps");
+    if (it == state.end() || it->second.dtype() != model::DType::kI64 || it->second.size() != 1) {
+      return Error{ErrorCode::kCorrupt, "optimizer state: 'steps' is missing"};
+    }
+    for (auto& [name, values] : buffers_) TRY(FromTensor(state, name, values));
+    steps_ = it->second.values<int64_t>()[0];
+    return Ok();
+  }
+
+ protected:
+  std::vector<float>& Buffer(const char* name) { return buffers_.try_emplace(name, size_, 0.0f).first->second; }
+  OptimizerOptions options_;
+  size_t size_;
+  int64_t steps_ = 0;
+  std::map<std::string, std::vector<float>> buffers_;
+};
+
+class Sgd : public OptimizerBase {
+ public:
+  Sgd(const OptimizerOptions& options, int64_t size) : OptimizerBase(options, size) {
+    if (options.momentum != 0) velocity_ = Buffer("momentum").data();
+  }
+  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale) override {
+    SgdStep s{static_cast<float>(rate), static_cast<float>(options_.momentum), static_cast<float>(options_.weight_decay),
+              static_cast<float>(scale), options_.nesterov, steps_ == 0};
+    for (size_t at = 0; at < size_; at += kBlock) {
+      SgdKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, velocity_ ? velocity_ + at : nullptr,
+                std::min(kBlock, size_ - at), s);
+    }
+    ++steps_;
+  }
+
+ private:
+  float* velocity_ = nullptr;
+};
+
+class Adam : public OptimizerBase {
+ public:
+  Adam(const OptimizerOptions& options, int64_t size)
+      : OptimizerBase(options, size), m_(Buffer("exp_avg").data()), v_(Buffer("exp_avg_sq").data()) {}
+  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale) override {
+    ++steps_;
+    double t = static_cast<double>(steps_);
+    double correction1 = 1.0 - std::pow(options_.beta1, t), correction2 = 1.0 - std::pow(options_.beta2, t);
+    bool decoupled = options_.kind == "adamw";
+    AdamStep s{static_cast<float>(options_.beta1), static_cast<float>(options_.beta2), static_cast<float>(options_.epsilon),
+               decoupled ? 0.0f : static_cast<float>(options_.weight_decay), static_cast<float>(scale),
+               static_cast<float>(rate / correction1), static_cast<float>(std::sqrt(correction2)),
+               decoupled ? static_cast<float>(1.0 - rate * options_.weight_decay) : 1.0f};
+    for (size_t at = 0; at < size_; at += kBlock) {
+      AdamKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, m_ + at, v_ + at, std::min(kBlock, size_ - at), s);
+    }
+  }
+
+ private:
+  float* m_;
+  float* v_;
+};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> Optimizer::Create(const OptimizerOptions& options, int64_t size) {
+  CHECK(options.kind == "sgd" || options.kind == "adam" || options.kind == "adamw");
+  if (options.kind == "sgd") return std::make_unique<Sgd>(options, size);
+  return std::make_unique<Adam>(options, size);
+}
+
+double GradientNorm(std::span<const float> gradients) {
+  double total = 0;
+  for (size_t at = 0; at < gradients.size(); at += kBlock) {
+    double sum = 0;
+    for (size_t i = at; i < std::min(at + kBlock, gradients.size()); ++i) sum += static_cast<double>(gradients[i]) * gradients[i];
+    total += sum;
+  }
+  return std::sqrt(total);
+}
+
+}  // namespace pare::engine
