@@ -1,0 +1,3 @@
+#include "worker/agent/worker_main.h"
+
+int main(int argc, char** argv) { return pare::worker::WorkerMain(argc, argv); }
