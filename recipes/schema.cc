@@ -1,0 +1,229 @@
+#include "recipes/schema.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pare::recipes {
+namespace {
+
+constexpr double kBig = 1e9;
+
+// Fields of `train` that prune and retrain may override carry the section "train"; see IsTrainField in recipe.cc.
+constexpr Field kFields[] = {
+    {"recipe", "version", "integer", "1", 1, 1, "", "", "version of the language", "1"},
+    {"recipe", "name", "text", "", 0, 0, "", "", "name of the job; letters, digits, '-', '_' and '.'", "fashion-lenet"},
+    {"recipe", "seed", "integer", "0", 0, 9007199254740991.0, "", "", "every random draw follows from it", "1"},
+    {"recipe", "device", "name", "\"cpu\"", 0, 0, "cpu", "", "device class on which the steps run", "cpu"},
+    {"recipe", "model", "section", "", 0, 0, "", "", "the network", "{architecture: mlp, hidden: [300, 100]}"},
+    {"recipe", "data", "section", "", 0, 0, "", "", "the samples", "{dataset: fashion-mnist, validation: 5000}"},
+    {"recipe", "train", "section", "", 0, 0, "", "", "how the dense baseline is trained; omit it when model.weights is given", "{epochs: 20}"},
+    {"recipe", "snapshot", "section", "{}", 0, 0, "", "", "how often running steps save their state; changes no result", "{every_epochs: 1}"},
+    {"recipe", "goal", "section", "{}", 0, 0, "", "", "what the promoted candidate must fulfil", "{max_accuracy_drop: 0.5, minimize: bytes}"},
+    {"recipe", "variants", "section", "{}", 0, 0, "", "", "named chains of steps, each starting from the baseline", "{one-shot: [{prune: {sparsity: 0.9}}]}"},
+    {"recipe", "promote", "section", "", 0, 0, "", "", "register the best candidate under a name; omit it to promote nothing", "{as: fashion-lenet}"},
+
+    {"model", "architecture", "text", "", 0, 0, "", "", "built-in architecture: mlp, lenet5, resnet (resnet20, …); its own fields stand beside it", "mlp"},
+    {"model", "weights", "text", "", 0, 0, "", "path", "safetensors file with starting weights", "my-model/model.safetensors"},
+
+    {"data", "dataset", "name", "", 0, 0, "fashion-mnist", "", "built-in dataset", "fashion-mnist"},
+    {"data", "directory", "text", "", 0, 0, "", "path", "where a built-in dataset lies", "/data/fashion"},
+    {"data", "format", "name", "", 0, 0, "idx,npy,npz,csv", "", "file format; by the file's name if absent", "npy"},
+    {"data", "train", "text", "", 0, 0, "", "path", "training samples (npz, csv: with labels)", "train.npy"},
+    {"data", "train_labels", "text", "", 0, 0, "", "path", "training labels (idx, npy)", "train_labels.npy"},
+    {"data", "test", "text", "", 0, 0, "", "path", "test samples", "test.npy"},
+    {"data", "test_labels", "text", "", 0, 0, "", "path", "test labels", "test_labels.npy"},
+    {"data", "label_column", "text", "\"label\"", 0, 0, "", "", "csv: name or zero-based number of the label's column", "label"},
+    {"data", "shape", "integers", "", 1, 1e6, "", "", "csv: shape of a sample", "[1, 28, 28]"},
+    {"data", "validation", "integer", "0", 0, kBig, "", "samples", "cut from the training split; drives every decision", "5000"},
+    {"data", "normalize", "name", "\"standard\"", 0, 0, "none,standard", "", "standard: (x − mean) / deviation per channel of the training split; bytes are divided by 255 first in both cases", "standard"},
+    {"data", "augment", "section", "{}", 0, 0, "", "", "random changes of training images", "{flip: true, shift: 2}"},
+    {"augment", "flip", "boolean", "false", 0, 0, "", "", "mirror half of the images", "true"},
+    {"augment", "shift", "integer", "0", 0, 64, "", "pixels", "shift by up to this much in each direction", "2"},
+
+    {"train", "epochs", "integer", "20", 1, 100000, "", "epochs", "passes over the training split", "20"},
+    {"train", "batch_size", "integer", "128", 1, 1e6, "", "samples", "samples per optimizer step", "128"},
+    {"train", "shards", "integer", "", 1, 1024, "", "", "logical shards of a batch (part of the result); default: one per 64 samples", "2"},
+    {"train", "optimizer", "name", "\"sgd\"", 0, 0, "sgd,adam,adamw", "", "update rule", "adam"},
+    {"train", "learning_rate", "number", "0.05", 0, 1e6, "", "", "at the start, after warm-up", "0.05"},
+    {"train", "momentum", "number", "0.9", 0, 0.9999999, "", "", "sgd", "0.9"},
+    {"train", "nesterov", "boolean", "false", 0, 0, "", "", "sgd: Nesterov's momentum", "true"},
+    {"train", "beta1", "number", "0.9", 0, 0.9999999, "", "", "adam, adamw", "0.9"},
+    {"train", "beta2", "number", "0.999", 0, 0.9999999, "", "", "adam, adamw", "0.999"},
+    {"train", "epsilon", "number", "1e-8", 0, 1, "", "", "adam, adamw", "1e-8"},
+    {"train", "weight_decay", "number", "0", 0, 1000, "", "", "sgd, adam: L2 term; adamw: decoupled", "1e-4"},
+    {"train", "schedule", "name", "\"constant\"", 0, 0, "constant,multi_step,cosine,linear", "", "learning rate over time", "multi_step"},
+    {"train", "milestones", "numbers", "[]", 0, 100000, "", "epochs", "multi_step: when the rate is multiplied by gamma", "[10, 15]"},
+    {"train", "gamma", "number", "0.1", 0, 1, "", "", "multi_step", "0.1"},
+    {"train", "final_learning_rate", "number", "0", 0, 1e6, "", "", "cosine, linear: at the end", "0"},
+    {"train", "warmup_epochs", "number", "0", 0, 100000, "", "epochs", "linear from 0 to learning_rate", "1"},
+    {"train", "label_smoothing", "number", "0", 0, 0.999, "", "", "weight of the uniform distribution in the target", "0.1"},
+    {"train", "clip_norm", "number", "0", 0, 1e9, "", "", "largest gradient norm; 0: no clipping", "1.0"},
+
+    {"snapshot", "every_epochs", "integer", "1", 0, 100000, "", "epochs", "save the state of a running step every so many epochs; 0: never", "1"},
+    {"snapshot", "every_seconds", "integer", "0", 0, 86400, "", "seconds", "save also when so much time has passed; 0: never", "60"},
+
+    {"goal", "max_accuracy_drop", "number", "0.5", 0, 100, "", "percentage points", "largest loss of validation accuracy against the baseline", "0.5"},
+    {"goal", "minimize", "name", "\"bytes\"", 0, 0, "bytes,parameters,multiply_adds", "", "what to make small among candidates that meet max_accuracy_drop", "bytes"},
+    {"goal", "target", "section", "{}", 0, 0, "", "", "where the model will run; kept for reports", "{device: cpu, threads: 1, batch: 32}"},
+    {"target", "device", "text", "\"cpu\"", 0, 0, "", "", "device", "cpu"},
+    {"target", "threads", "integer", "1", 1, 4096, "", "", "threads", "1"},
+    {"target", "batch", "integer", "1", 1, 1e6, "", "samples", "batch size", "32"},
+
+    {"promote", "as", "text", "", 0, 0, "", "", "name of the model in the registry", "fashion-lenet"},
+    {"promote", "keep_best_effort", "boolean", "true", 0, 0, "", "", "if no candidate meets the goal, promote the one that misses it least", "true"},
+
+    {"prune", "criterion", "name", "\"magnitude\"", 0, 0, "magnitude,magnitude_l1,magnitude_l2,random", "", "which weights go first; magnitude is magnitude_l1", "magnitude"},
+    {"prune", "scope", "name", "\"global\"", 0, 0, "global,layer", "", "one ranking over all targets, or one per layer", "layer"},
+    {"prune", "schedule", "name", "\"one_shot\"", 0, 0, "one_shot,linear,cubic", "", "at once, or during training", "cubic"},
+    {"prune", "sparsity", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the targets' weights that is gone afterwards", "0.9"},
+    {"prune", "fraction_of_remaining", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the weights still there that goes now", "0.2"},
+    {"prune", "init_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: at start_epoch; default 0", "0"},
+    {"prune", "final_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: from end_epoch on", "0.95"},
+    {"prune", "start_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when pruning starts; default 0", "0"},
+    {"prune", "end_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when it ends; default two thirds of epochs", "8"},
+    {"prune", "update_frequency", "number", "", 0.001, 1000, "", "epochs", "linear, cubic: how often masks are refreshed; default 0.5", "0.5"},
+    {"prune", "targets", "patterns", "", 0, 0, "", "", "which weights: node or tensor name, glob, re:REGEX, or operator type; default: linear and conv2d", "[fc1, \"re:.*attention.*\"]"},
+    {"prune", "ignore", "patterns", "", 0, 0, "", "", "patterns of targets to leave alone", "fc3"},
+    {"prune", "min_density", "number", "0", 0, 1, "", "fraction", "no layer keeps less than this", "0.01"},
+    {"prune", "max_density", "number", "1", 0, 1, "", "fraction", "no layer keeps more than this", "0.5"},
+
+    {"retrain", "rewind", "name", "\"none\"", 0, 0, "none,learning_rate,weights", "", "none: fine-tune; learning_rate: replay the schedule with the trained weights; weights: start again from earlier weights", "learning_rate"},
+    {"retrain", "to", "rewind", "", 0, 0, "", "epoch", "learning_rate, weights: where the schedule is entered; weights: init or an epoch, and the weights of that moment; default 0 (init)", "init"},
+
+    {"evaluate", "split", "name", "\"validation\"", 0, 0, "validation", "", "the split; test is read only for the report", "validation"},
+    {"repeat", "times", "integer", "", 1, 1000, "", "", "how often the steps beside it run", "10"},
+};
+
+std::string Range(const Field& f) {
+  if (f.min == 0 && f.max == 0) return "";
+  auto text = [](double v) { return v == std::floor(v) && v < 1e15 ? std::to_string(static_cast<int64_t>(v)) : Canonical(Json(v)); };
+  return f.max >= kBig ? "at least " + text(f.min) : text(f.min) + " to " + text(f.max);
+}
+
+std::string Found(const Json& value) {
+  std::string text = Canonical(value);
+  return ", found " + (text.size() > 60 ? text.substr(0, 60) + "…" : text);
+}
+
+bool InRange(const Field& f, const Json& v) {
+  double x = v.get<double>();
+  return (f.min == 0 && f.max == 0) || (x >= f.min && x <= f.max);
+}
+
+std::string Expected(const Field& f) {
+  std::string range = Range(f);
+  std::string in = range.empty() ? "" : (range[0] == 'a' ? " of " : " from ") + range;
+  if (f.type == "integer") return "an integer" + in;
+  if (f.type == "number") return "a number" + in;
+  if (f.type == "boolean") return "true or false";
+  if (f.type == "name") return "one of " + std::string(f.allowed);
+  if (f.type == "numbers") return "a list of numbers" + in;
+  if (f.type == "integers") return "a list of integers" + in;
+  if (f.type == "patterns") return "a pattern or a list of patterns";
+  if (f.type == "rewind") return "init or an epoch number";
+  if (f.type == "section") return "a section with fields";
+  return "text";
+}
+
+bool GoodList(const Field& f, const Json& value, bool integers) {
+  return value.is_array() && std::all_of(value.begin(), value.end(), [&](const Json& v) {
+    return (integers ? v.is_number_integer() : v.is_number()) && InRange(f, v);
+  });
+}
+
+bool IsOneOf(std::string_view list, const Json& value) {
+  if (!value.is_string()) return false;
+  std::string padded = "," + std::string(list) + ",";
+  return padded.find("," + value.get<std::string>() + ",") != std::string::npos;
+}
+
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      size_t next = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+      diagonal = row[j];
+      row[j] = next;
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+std::span<const Field> Fields() { return kFields; }
+
+std::vector<const Field*> FieldsOf(std::string_view section) {
+  std::vector<const Field*> fields;
+  for (const Field& f : kFields) {
+    if (f.section == section) fields.push_back(&f);
+  }
+  return fields;
+}
+
+const Field* FindField(std::string_view section, std::string_view name) {
+  for (const Field& f : kFields) {
+    if (f.section == section && f.name == name) return &f;
+  }
+  return nullptr;
+}
+
+std::optional<std::string> CheckValue(const Field& f, const Json& value) {
+  bool good = false;
+  if (f.type == "integer") good = value.is_number_integer() && InRange(f, value);
+  else if (f.type == "number") good = value.is_number() && InRange(f, value);
+  else if (f.type == "boolean") good = value.is_boolean();
+  else if (f.type == "name") good = IsOneOf(f.allowed, value);
+  else if (f.type == "numbers") good = GoodList(f, value, false);
+  else if (f.type == "integers") good = GoodList(f, value, true);
+  else if (f.type == "section") good = value.is_object();
+  else if (f.type == "rewind") good = value == "init" || (value.is_number_integer() && value.get<int64_t>() >= 0);
+  else if (f.type == "patterns") {
+    good = value.is_string() || (value.is_array() && !value.empty() && std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_string(); }));
+  } else {
+    good = value.is_string() && !value.get<std::string>().empty();
+    if (f.name == "label_column") good = good || value.is_number_unsigned() || value.is_number_integer();
+  }
+  if (good) return std::nullopt;
+  return "expected " + Expected(f) + Found(value);
+}
+
+std::string Nearest(std::string_view word, const std::vector<std::string>& known) {
+  std::string best;
+  size_t distance = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string& k : known) {
+    size_t d = EditDistance(word, k);
+    if (d < distance) {
+      distance = d;
+      best = k;
+    }
+  }
+  return best;
+}
+
+void FillDefaults(std::string_view section, Json& object) {
+  for (const Field* f : FieldsOf(section)) {
+    if (!f->default_json.empty() && !object.contains(f->name)) object[std::string(f->name)] = Json::parse(f->default_json);
+  }
+}
+
+std::string RenderReference() {
+  std::string out, section;
+  for (const Field& f : kFields) {
+    if (f.section != section) {
+      section = f.section;
+      out += "\n### " + section + "\n\n| field | type | default | range | meaning | example |\n| --- | --- | --- | --- | --- | --- |\n";
+    }
+    std::string range = f.allowed.empty() ? Range(f) : std::string(f.allowed);
+    std::replace(range.begin(), range.end(), '|', '/');
+    out += "| `" + std::string(f.name) + "` | " + std::string(f.type) + (f.unit.empty() ? "" : " (" + std::string(f.unit) + ")") + " | " +
+           (f.default_json.empty() ? "—" : "`" + std::string(f.default_json) + "`") + " | " + (range.empty() ? "—" : range) + " | " +
+           std::string(f.help) + " | `" + std::string(f.example) + "` |\n";
+  }
+  return out;
+}
+
+}  // namespace pare::recipes

@@ -1,0 +1,179 @@
+#include "recipes/yaml.h"
+
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/yaml.h>
+
+#include <charconv>
+#include <cmath>
+#include <sstream>
+#include <vector>
+
+namespace pare::recipes {
+namespace {
+
+// Ends parsing from inside yaml-cpp's callbacks; caught in ParseYaml.
+struct Refused {
+  YAML::Mark mark;
+  std::string text;
+};
+
+// YAML 1.2 core schema: null, true/false, integers, floats, else a string. (1.1's yes/no/on/off stay strings.)
+Json TypedScalar(const std::string& text) {
+  if (text.empty() || text == "null" || text == "~" || text == "Null" || text == "NULL") return nullptr;
+  if (text == "true" || text == "True" || text == "TRUE") return true;
+  if (text == "false" || text == "False" || text == "FALSE") return false;
+  const char* begin = text.data() + (text[0] == '+' ? 1 : 0);
+  const char* end = text.data() + text.size();
+  int64_t integer = 0;
+  if (auto r = std::from_chars(begin, end, integer); r.ec == std::errc() && r.ptr == end) return integer;
+  double number = 0;
+  bool digit = text.find_first_of("0123456789") != std::string::npos && text.find_first_not_of("+-.0123456789eE") == std::string::npos;
+  if (auto r = std::from_chars(begin, end, number); digit && r.ec == std::errc() && r.ptr == end && std::isfinite(number)) return number;
+  return text;
+}
+
+std::string Escaped(const std::string& key) {
+  std::string out;
+  for (char c : key) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+  return out;
+}
+
+class TreeBuilder : public YAML::EventHandler {
+ public:
+  explicit TreeBuilder(YamlDocument& document) : document_(document) {}
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (++documents_ > 1) throw Refused{mark, "a second document; a recipe is one document"};
+  }
+  void OnDocumentEnd() override {}
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { throw Refused{mark, "aliases (*name) are not part of the language"}; }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { Value(mark, "", anchor, nullptr); }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+    if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) return Key(mark, tag, anchor, value);
+    Value(mark, tag, anchor, tag == "!" ? Json(value) : TypedScalar(value));
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    Open(mark, tag, anchor, Json::array(), false);
+  }
+  void OnSequenceEnd() override { Close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    Open(mark, tag, anchor, Json::object(), true);
+  }
+  void OnMapEnd() override { Close(); }
+
+ private:
+  struct Frame {
+    Json value;
+    bool map;
+    std::string pointer;
+    bool has_key = false;
+    std::string key;
+  };
+
+  static void Check(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
+    if (anchor != 0) throw Refused{mark, "anchors (&name) are not part of the language"};
+    if (!tag.empty() && tag != "?" && tag != "!") throw Refused{mark, "tags (" + tag + ") are not part of the language"};
+  }
+  std::string Pointer() const {
+    if (stack_.empty()) return "";
+    const Frame& top = stack_.back();
+    return top.pointer + "/" + (top.map ? Escaped(top.key) : std::to_string(top.value.size()));
+  }
+  void Note(const std::string& pointer, const YAML::Mark& mark) { document_.positions[pointer] = {mark.line + 1, mark.column + 1}; }
+
+  void Key(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& key) {
+    Check(mark, tag, anchor);
+    Frame& top = stack_.back();
+    if (top.value.contains(key)) throw Refused{mark, "'" + key + "' is given twice"};
+    top.key = key;
+    top.has_key = true;
+    Note(Pointer() + "#key", mark);
+  }
+  void Add(Json value) {
+    if (stack_.empty()) {
+      document_.tree = std::move(value);
+      return;
+    }
+    Frame& top = stack_.back();
+    if (top.map) {
+      top.value[top.key] = std::move(value);
+      top.has_key = false;
+    } else {
+      top.value.push_back(std::move(value));
+    }
+  }
+  void Value(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Json value) {
+    Check(mark, tag, anchor);
+    if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) throw Refused{mark, "a field name is missing"};
+    Note(Pointer(), mark);
+    Add(std::move(value));
+  }
+  void Open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Json empty, bool map) {
+    Check(mark, tag, anchor);
+    if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) throw Refused{mark, "a field name must be plain text"};
+    if (stack_.size() >= kMaxYamlDepth) throw Refused{mark, "nested deeper than 32 levels"};
+    std::string pointer = Pointer();
+    Note(pointer, mark);
+    stack_.push_back({std::move(empty), map, pointer, false, ""});
+  }
+  void Close() {
+    Json value = std::move(stack_.back().value);
+    stack_.pop_back();
+    Add(std::move(value));
+  }
+
+  YamlDocument& document_;
+  std::vector<Frame> stack_;
+  int documents_ = 0;
+};
+
+Error At(std::string_view name, const YAML::Mark& mark, const std::string& text) {
+  return Error{ErrorCode::kInvalid, std::string(name) + ":" + std::to_string(mark.line + 1) + ":" + std::to_string(mark.column + 1) + ": " + text};
+}
+
+void Emit(YAML::Emitter& out, const Json& value) {
+  if (value.is_object()) {
+    out << YAML::BeginMap;
+    for (const auto& [key, item] : value.items()) {
+      out << YAML::Key << YAML::DoubleQuoted << key << YAML::Value;
+      Emit(out, item);
+    }
+    out << YAML::EndMap;
+  } else if (value.is_array()) {
+    out << YAML::Flow << YAML::BeginSeq;
+    for (const Json& item : value) Emit(out, item);
+    out << YAML::EndSeq;
+  } else if (value.is_string()) {
+    out << YAML::DoubleQuoted << value.get<std::string>();
+  } else {
+    out << Canonical(value);
+  }
+}
+
+}  // namespace
+
+Result<YamlDocument> ParseYaml(std::string_view text, std::string_view name) {
+  if (text.size() > kMaxYamlBytes) return Error{ErrorCode::kInvalid, std::string(name) + ": larger than 1 MiB"};
+  YamlDocument document;
+  try {
+    std::istringstream in{std::string(text)};
+    YAML::Parser parser(in);
+    TreeBuilder builder(document);
+    while (parser.HandleNextDocument(builder)) {}
+  } catch (const Refused& refused) {
+    return At(name, refused.mark, refused.text);
+  } catch (const YAML::Exception& e) {
+    return At(name, e.mark, "not valid YAML: " + e.msg);
+  } catch (const std::exception& e) {
+    return Error{ErrorCode::kInvalid, std::string(name) + ": not valid YAML: " + e.what()};
+  }
+  return document;
+}
+
+std::string RenderYaml(const Json& tree) {
+  YAML::Emitter out;
+  Emit(out, tree);
+  return std::string(out.c_str()) + "\n";
+}
+
+}  // namespace pare::recipes
