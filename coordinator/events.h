@@ -1,0 +1,83 @@
+// What the scheduling core is told and what it answers: plain values. The shell turns messages, requests and time into
+// events; it performs actions in this order: blobs, rows (one transaction), and only after the commit the messages.
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/messages.h"
+#include "common/transport.h"
+#include "recipes/recipe.h"
+#include "storage/rows.h"
+
+namespace pare::coordinator {
+
+// ---- events ----
+
+struct FromAgent {  // any message that agents send
+  PeerId peer;
+  Message message;
+};
+struct Caller {  // who waits for the Reply of a client's request
+  PeerId peer;
+  int64_t id = 0;
+};
+struct Submit {
+  Caller caller;
+  std::string user;
+  std::string recipe_text;
+  recipes::ResolvedRecipe recipe;
+  bool reuse = true;  // an unfinished job of the same resolved recipe is resumed instead
+  int64_t priority = 0;
+};
+struct ChangeJob {
+  enum class What { kPause, kResume, kCancel, kRetry };
+  Caller caller;
+  What what = What::kPause;
+  std::string job;
+};
+struct PromoteVersion {
+  Caller caller;
+  std::string model;
+  int64_t version = 0;
+};
+struct PromoteCandidate {
+  Caller caller;
+  std::string model, job, step;
+};
+struct Rollback {
+  Caller caller;
+  std::string model;
+};
+struct Shut {  // shutdown request
+  Caller caller;
+  bool workers = false;  // end the workers as well
+};
+struct Drain {};  // place nothing more, take back what runs with a snapshot
+struct WorkerGone {  // the shell knows that this process is dead
+  std::string worker, reason;
+};
+struct ArtifactsLost {  // blobs of these finished steps are not in the store any more
+  std::vector<StepKey> steps;
+};
+struct Tick {};  // ends every turn: expires leases, plans, places
+using Event = std::variant<FromAgent, Submit, ChangeJob, PromoteVersion, PromoteCandidate, Rollback, Shut, Drain, WorkerGone,
+                           ArtifactsLost, Tick>;
+
+// ---- actions ----
+
+struct Send {
+  PeerId peer;
+  Message message;
+};
+struct Actions {
+  std::vector<std::string> blobs;  // manifests of decisions: durable before the rows that name them
+  std::vector<storage::Row> rows;
+  std::vector<Send> sends;
+  bool stop = false;  // the process ends after this turn
+
+  void Append(Actions more);
+};
+
+}  // namespace pare::coordinator

@@ -1,0 +1,55 @@
+#include "coordinator/measurements.h"
+
+namespace pare::coordinator {
+
+Json At(const Json& object, std::initializer_list<const char*> path) {
+  const Json* at = &object;
+  for (const char* field : path) {
+    if (!at->is_object()) return nullptr;
+    auto it = at->find(field);
+    if (it == at->end()) return nullptr;
+    at = &*it;
+  }
+  return *at;
+}
+
+Measured MeasurementsOf(const State& state, const Job& job, const Digest& checkpoint) {
+  Measured measured;
+  std::string hex = checkpoint.hex();
+  for (const JobStep& in_job : job.steps) {
+    const ArtifactRecord* artifact = state.ArtifactOf(in_job.key);
+    if (artifact == nullptr || artifact->kind != "evaluation") continue;
+    if (At(artifact->results, {"model"}) != hex) continue;
+    Json split = At(artifact->results, {"split"});
+    if (split == "validation") measured.validation = &artifact->results;
+    if (split == "test") measured.test = &artifact->results;
+  }
+  return measured;
+}
+
+Result<Digest> CheckpointOf(const State& state, const Job& job, const std::string& name) {
+  const JobStep* in_job = job.Find(name);
+  if (in_job == nullptr) {
+    return Error{ErrorCode::kNotFound, "job " + job.id + " has no step '" + name + "': `pare describe " + job.id + "` lists them"};
+  }
+  const ArtifactRecord* artifact = state.ArtifactOf(in_job->key);
+  if (artifact == nullptr) return Error{ErrorCode::kConflict, "step '" + name + "' of job " + job.id + " has not finished: it has no checkpoint"};
+  if (artifact->kind == "checkpoint") return state.FindStep(in_job->key)->artifact;
+  if (artifact->kind == "evaluation") {
+    Json model = At(artifact->results, {"model"});
+    if (model.is_string()) return Digest::FromHex(model.get<std::string>());
+  }
+  return Error{ErrorCode::kConflict, "step '" + name + "' of job " + job.id + " left a " + artifact->kind + ", not a checkpoint"};
+}
+
+Json EvidenceOf(const State& state, const Job& job, const Digest& checkpoint) {
+  Measured measured = MeasurementsOf(state, job, checkpoint);
+  auto it = state.artifacts.find(checkpoint);
+  return {{"job", job.id},
+          {"job_name", job.name},
+          {"validation_accuracy", measured.validation == nullptr ? Json() : At(*measured.validation, {"accuracy"})},
+          {"test_accuracy", measured.test == nullptr ? Json() : At(*measured.test, {"accuracy"})},
+          {"summary", it == state.artifacts.end() ? Json() : it->second.results}};
+}
+
+}  // namespace pare::coordinator

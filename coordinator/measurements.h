@@ -1,0 +1,28 @@
+// Measurements: which numbers belong to which checkpoint of a job. Pure functions over the state, shared by the registry
+// (evidence of a version) and the report.
+#pragma once
+
+#include <string>
+
+#include "coordinator/state.h"
+
+namespace pare::coordinator {
+
+// Results of the evaluations of one checkpoint within a job; null: not measured.
+struct Measured {
+  const Json* validation = nullptr;
+  const Json* test = nullptr;
+};
+Measured MeasurementsOf(const State& state, const Job& job, const Digest& checkpoint);
+
+// The checkpoint's artifact of a step that made one, or that evaluated one. kNotFound: no such step; kConflict: it has not
+// finished, or is neither.
+Result<Digest> CheckpointOf(const State& state, const Job& job, const std::string& step);
+
+// {"job", "job_name", "validation_accuracy", "test_accuracy", "summary"}: what a version of a model rests on.
+Json EvidenceOf(const State& state, const Job& job, const Digest& checkpoint);
+
+// The value at a path of object fields, or null.
+Json At(const Json& object, std::initializer_list<const char*> path);
+
+}  // namespace pare::coordinator

@@ -1,0 +1,35 @@
+// Placement: which worker a ready step goes to, and why a step does not run now. Pure functions over the state: the same
+// decision that Place() acts on is what `pare why` prints.
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "coordinator/state.h"
+
+namespace pare::coordinator {
+
+struct Placed {  // it can start on this worker now
+  std::string worker;
+  std::string reason;
+};
+struct NotNow {  // it will go on by itself, or after somebody acts as the reason says
+  std::string reason;
+  std::vector<std::string> waiting_for;  // names of steps
+};
+struct Infeasible {  // nothing that is connected now can ever run it
+  std::string reason;
+};
+using Decision = std::variant<Placed, NotNow, Infeasible>;
+
+// "cuda" of "cuda:0".
+std::string DeviceClassOf(const std::string& device);
+// May get a step now.
+bool IsIdle(const Worker& worker, Millis now);
+// Among idle workers of the step's device class: most of the step's inputs in memory; ties by name.
+Decision Decide(const State& state, const Step& step, Now now);
+// Of a step in any state, for people: "running on w1: …", "done", ….
+Decision Explain(const State& state, const Step& step, Now now);
+
+}  // namespace pare::coordinator

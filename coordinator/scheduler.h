@@ -1,0 +1,201 @@
+// Scheduler: the coordinator's core. Apply(event, now) → actions. Pure: no socket, SQL, file, thread, clock, randomness or
+// log; the same events give the same actions byte for byte. Belongs to the loop thread. It never fails: what cannot be
+// done is answered (Reply, Refused, Stale) or kept as a reason.
+//
+// One turn of the shell is: any number of events, then Tick, which expires leases, plans jobs that changed and places
+// ready steps; then one commit; then the messages.
+//
+// Step (shared by all jobs that want its key; `kMoves` in scheduler_steps.cc is the table)
+//
+//                 1             3              4
+//      waiting ──────▶ ready ──────▶ running ──────▶ done
+//       ▲  ▲  ◀────── │   ▲  ◀────── │    │          │
+//       │  │     2    │        5          │6         │8
+//       │  └───────── │ ──── failed ◀─────┘          │
+//       │      7      ▼9                             │
+//       └──────── cancelled ◀── waiting, running, done (9)
+//
+//   1 every input is done                        6 failed for good: its class is not worth another attempt
+//   2 an input's artifact got lost               7 retried by hand, or wanted by a new job
+//   3 granted                                    8 its artifact got lost
+//   4 its result is durable                      9 no unfinished job wants it any more
+//   5 released, lost, or failed and worth another attempt
+//   (local steps go from waiting or ready to done without a lease; so do steps of stored state)
+//
+// Job
+//              1 pause           3 every wanted step has an outcome
+//      running ──────▶ paused    running ──────▶ done, failed
+//         ▲  ◀──────────┘        running, paused ──4 cancel──▶ cancelled
+//         │    2 resume                                           │
+//         └───── 5 retry ◀── done (with failed steps), failed, ◀──┘
+//
+// A lease is fenced by its epoch: a counter over all grants, made durable with the attempt's row before the Grant leaves.
+// Only one message type ends a lease once; a repetition is acknowledged again, anything else with an old epoch is Stale.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "coordinator/config.h"
+#include "coordinator/events.h"
+#include "coordinator/placement.h"
+#include "coordinator/state.h"
+
+namespace pare::coordinator {
+
+// The pure functions of recipes/, as values so that tests can plan graphs of their own.
+struct Planner {
+  std::function<std::vector<recipes::PlannedStep>(const recipes::ResolvedRecipe&, const recipes::Outcomes&)> next;
+  std::function<Json(const recipes::PlannedStep&, const recipes::ResolvedRecipe&, const recipes::Outcomes&)> decide;
+  // Predicted milliseconds of a step, for the critical path.
+  std::function<int64_t(const recipes::PlannedStep&, const recipes::ResolvedRecipe&)> cost;
+};
+Planner RecipePlanner();
+
+// What a Welcome tells agents about the store.
+struct Site {
+  std::string store, host, blob_endpoint;
+};
+
+class Scheduler {
+ public:
+  Scheduler(Config config, Site site, Planner planner);
+
+  // Rebuilds the state of a stored coordinator. Attempts that were running keep their leases for one lease timeout, so
+  // that their workers come back and lose nothing. REQUIRES: called first, once.
+  Actions Restore(storage::StoredState stored, Now now);
+
+  Actions Apply(const Event& event, Now now);
+
+  // When Tick has something to do even if no message arrives; nothing: whenever.
+  std::optional<Millis> NextDeadline() const;
+
+  const State& state() const { return state_; }
+  const Config& config() const { return config_; }
+  const Planner& planner() const { return planner_; }
+  void set_blob_endpoint(std::string endpoint) { site_.blob_endpoint = std::move(endpoint); }
+  const Site& site() const { return site_; }
+
+  // Finished steps that unfinished jobs build on: the shell looks whether their blobs are still there.
+  std::vector<StepKey> StepsInUse() const;
+
+ private:
+  // scheduler.cc: dispatch
+  void On(const FromAgent& event);
+  void On(const Submit& event);
+  void On(const ChangeJob& event);
+  void On(const PromoteVersion& event);
+  void On(const PromoteCandidate& event);
+  void On(const Rollback& event);
+  void On(const Shut& event);
+  void On(const Drain& event);
+  void On(const WorkerGone& event);
+  void On(const ArtifactsLost& event);
+  void On(const Tick& event);
+
+  // scheduler_workers.cc: who is there
+  void OnAgent(const PeerId& peer, const Hello& hello);
+  void OnAgent(const PeerId& peer, const Heartbeat& heartbeat);
+  void OnAgent(const PeerId& peer, const Goodbye& goodbye);
+  Worker* WorkerAt(const PeerId& peer);
+  void Listen(Worker& worker, const std::vector<Lease>& running, std::vector<Lease>* stale);
+  void RemoveWorker(const std::string& name, const std::string& reason);
+  void ExpireSilent();
+  void ForgiveOwnAbsence();
+
+  // scheduler_leases.cc: what workers report about leases
+  void OnAgent(const PeerId& peer, const Progress& progress);
+  void OnAgent(const PeerId& peer, const SnapshotTaken& snapshot);
+  void OnAgent(const PeerId& peer, const StepFinished& finished);
+  void OnAgent(const PeerId& peer, const StepAborted& aborted);
+  void OnAgent(const PeerId& peer, const Released& released);
+  void OnUnknownPeer(const PeerId& peer);
+  Step* Held(const Lease& lease);
+  // Answers a message whose lease is not the present one: Ack for a repetition of the message that ended it, else Stale.
+  void AnswerOld(const PeerId& peer, const Lease& lease, const std::string& type, const std::string& outcome);
+  void Acknowledge(const PeerId& peer, const Lease& lease, const std::string& of, int64_t sequence);
+  void FreeWorker(const PeerId& peer, const Lease& lease);
+  void TakeSnapshot(Step& step, const Digest& blob, const Json& position);
+  void Grant(Step& step, Worker& worker, const std::string& reason);
+  Json AssignmentOf(const Step& step) const;
+  void RevokeLease(Step& step, bool keep, const std::string& reason);
+  void RepeatRevokes();
+  // Ends the attempt: the row, the hold. The caller moves the step on.
+  void EndAttempt(Step& step, const std::string& outcome, const std::string& error_class, const std::string& message,
+                  int64_t busy_ms);
+  void LoseLease(Step& step, const std::string& message);
+
+  // scheduler_steps.cc: the life of a step
+  void Move(Step& step, StepState to);
+  void Finish(Step& step, const Digest& artifact, const Json& manifest);
+  void FailOrRetry(Step& step, const std::string& error_class, const std::string& message);
+  void FailForGood(Step& step, const std::string& error_class, const std::string& message);
+  void CancelStep(Step& step, const std::string& reason);
+  void Reopen(Step& step);
+  void GiveBack(Step& step);  // a step whose attempt is over and that somebody may still want
+  void RefreshInputs(Step& step);
+  void Enqueue(Step& step);
+  void WakeDelayed();
+  void TellJobs(Step& step);
+  void ForgetOutcome(Step& step);
+  void StoreArtifact(Step& step, const Digest& digest, const Json& manifest);
+
+  // scheduler_jobs.cc: requests about jobs
+  void PauseJob(Job& job);
+  void ResumeJob(Job& job);
+  void CancelJob(Job& job);
+  Status RetryJob(Job& job);
+  std::string NewJobId(const Submit& submit) const;
+  void SubmitReply(const Caller& caller, const Job& job, bool resumed);
+  void SetJobState(Job& job, JobState state, const std::string& message);
+
+  // scheduler_plan.cc: from recipe to wanted steps
+  void Replan(Job& job);
+  bool AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& plan);
+  Step& AdoptStep(Job& job, const recipes::PlannedStep& planned);
+  void DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& plan);
+  bool DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& plan);
+  void UpdateChains(Job& job, const std::vector<recipes::PlannedStep>& plan);
+  void CheckFinished(Job& job);
+  bool LoadRecipe(Job& job);
+  void Want(Job& job, Step& step);
+  void Unwant(Job& job, Step& step, const std::string& reason);
+
+  // scheduler_registry.cc: versions of named models
+  void RegisterDecision(Job& job, const recipes::PlannedStep& planned, const Json& results);
+  int64_t AddVersion(const std::string& model, const Digest& artifact, const std::string& job, const std::string& step,
+                     Json evidence);
+  void SetChampion(const std::string& model, int64_t version);
+
+  // scheduler_placement.cc: Tick's last part
+  void Place();
+
+  // scheduler_restore.cc
+  void RestoreSteps(storage::StoredState& stored);
+  void RestoreJobs(storage::StoredState& stored);
+
+  // Writing and answering.
+  void Write(storage::Row row) { actions_.rows.push_back(std::move(row)); }
+  void WriteStep(const Step& step) { Write(RowOf(step)); }
+  void WriteJob(const Job& job) { Write(RowOf(job)); }
+  void Say(const PeerId& peer, Message message);
+  void ReplyOk(const Caller& caller, Json result);
+  void ReplyError(const Caller& caller, const Error& error);
+  void Note(Job& job, const std::string& level, const std::string& step, std::string text);
+  void NoteForAll(const Step& step, const std::string& level, const std::string& text);
+  // The step's name in a job; its brief key where it has none.
+  static std::string NameIn(const Job& job, const StepKey& key);
+  Job* FindJobById(const std::string& id);
+
+  Config config_;
+  Site site_;
+  Planner planner_;
+  State state_;
+  Now now_;
+  std::optional<Millis> last_tick_;
+  Actions actions_;
+};
+
+}  // namespace pare::coordinator

@@ -1,0 +1,171 @@
+// Requests about jobs: submit, pause, resume, cancel, retry.
+#include <algorithm>
+#include <utility>
+
+#include "coordinator/scheduler.h"
+
+namespace pare::coordinator {
+namespace {
+
+Error Impossible(const Job& job, const std::string& what, const std::string& hint) {
+  return Error{ErrorCode::kConflict, "job " + job.id + " is " + std::string(ToString(job.state)) + ": it cannot be " + what + hint};
+}
+
+}  // namespace
+
+void Scheduler::On(const Submit& event) {
+  Digest digest = recipes::DigestOf(event.recipe);
+  size_t unfinished = 0;
+  for (auto& [id, job] : state_.jobs) {
+    if (job.finished()) continue;
+    ++unfinished;
+    if (!event.reuse || job.recipe_digest != digest) continue;
+    if (job.state == JobState::kPaused) ResumeJob(job);
+    return SubmitReply(event.caller, job, true);
+  }
+  if (unfinished >= kMaxUnfinishedJobs) {
+    return ReplyError(event.caller, {ErrorCode::kConflict, "the queue is full: " + std::to_string(kMaxUnfinishedJobs) +
+                                                               " unfinished jobs are the limit; cancel some or wait"});
+  }
+  std::string id = NewJobId(event);
+  Job& job = state_.jobs[id];
+  job.id = id;
+  job.name = event.recipe.name;
+  job.user = event.user;
+  job.number = ++state_.last_job_number;
+  job.created_ms = now_.wall.ms;
+  job.recipe_text = event.recipe_text;
+  job.recipe_digest = digest;
+  job.resolved = Canonical(recipes::ToJson(event.recipe));
+  job.priority = event.priority;
+  job.recipe = event.recipe;
+  WriteJob(job);
+  Note(job, "info", "", "submitted");
+  Replan(job);
+  SubmitReply(event.caller, job, false);
+}
+
+// A function of the submit itself, so that a replayed history gives the same ids.
+std::string Scheduler::NewJobId(const Submit& submit) const {
+  std::string seed = recipes::DigestOf(submit.recipe).hex() + std::to_string(now_.wall.ms) + " " + std::to_string(state_.last_job_number);
+  for (int i = 0;; ++i) {
+    std::string id = "j" + pare::DigestOf(seed + " " + std::to_string(i)).hex().substr(0, 9);
+    if (state_.jobs.count(id) == 0) return id;
+  }
+}
+
+void Scheduler::SubmitReply(const Caller& caller, const Job& job, bool resumed) {
+  int64_t steps = 0, cached = 0;
+  for (const JobStep& step : job.steps) {
+    steps += step.wanted ? 1 : 0;
+    cached += step.wanted && step.reused ? 1 : 0;
+  }
+  Json warnings = Json::array();
+  if (job.recipe) {
+    for (const recipes::Finding& finding : job.recipe->warnings) warnings.push_back(finding.text);
+  }
+  ReplyOk(caller, {{"job", job.id}, {"resumed", resumed}, {"warnings", warnings}, {"steps", steps}, {"cached", cached}});
+}
+
+void Scheduler::On(const ChangeJob& event) {
+  Result<const Job*> found = state_.FindJob(event.job);
+  if (!found.ok()) return ReplyError(event.caller, found.error());
+  Job& job = state_.jobs.at((*found)->id);
+  Status status = Ok();
+  switch (event.what) {
+    case ChangeJob::What::kPause:
+      if (job.finished()) status = Impossible(job, "paused", "");
+      else PauseJob(job);
+      break;
+    case ChangeJob::What::kResume:
+      if (job.finished()) status = Impossible(job, "resumed", "; `retry` runs what is missing");
+      else ResumeJob(job);
+      break;
+    case ChangeJob::What::kCancel:
+      if (job.state == JobState::kDone || job.state == JobState::kFailed) status = Impossible(job, "cancelled", "");
+      else CancelJob(job);
+      break;
+    case ChangeJob::What::kRetry:
+      status = RetryJob(job);
+      break;
+  }
+  if (!status.ok()) return ReplyError(event.caller, status.error());
+  ReplyOk(event.caller, {{"job", job.id}, {"state", ToString(job.state)}});
+}
+
+void Scheduler::SetJobState(Job& job, JobState state, const std::string& message) {
+  job.state = state;
+  job.message = message;
+  job.finished_ms = job.finished() ? now_.wall.ms : 0;
+  WriteJob(job);
+}
+
+void Scheduler::PauseJob(Job& job) {
+  if (job.state == JobState::kPaused) return;
+  SetJobState(job, JobState::kPaused, "paused on request");
+  Note(job, "info", "", "paused");
+  for (const JobStep& in_job : job.steps) {
+    Step& step = state_.steps.at(in_job.key);
+    if (step.wanted_by.count(job.id) == 0) continue;
+    Enqueue(step);
+    bool others = std::any_of(step.wanted_by.begin(), step.wanted_by.end(),
+                              [this](const std::string& id) { return state_.jobs.at(id).state == JobState::kRunning; });
+    if (step.hold && !others) RevokeLease(step, true, "the job is paused");
+  }
+}
+
+void Scheduler::ResumeJob(Job& job) {
+  if (job.state == JobState::kRunning) return;
+  SetJobState(job, JobState::kRunning, "");
+  Note(job, "info", "", "resumed");
+  job.dirty = true;
+  for (const JobStep& in_job : job.steps) Enqueue(state_.steps.at(in_job.key));
+}
+
+void Scheduler::CancelJob(Job& job) {
+  if (job.state == JobState::kCancelled) return;
+  Note(job, "info", "", "cancelled");
+  SetJobState(job, JobState::kCancelled, "cancelled on request");
+  for (const JobStep& in_job : job.steps) Unwant(job, state_.steps.at(in_job.key), "the job is cancelled");
+  job.recipe.reset();
+  job.outcomes.clear();
+  job.dirty = false;
+}
+
+Status Scheduler::RetryJob(Job& job) {
+  if (job.state == JobState::kPaused) return Impossible(job, "retried", "; `resume` it");
+  bool failed = std::any_of(job.steps.begin(), job.steps.end(),
+                            [this](const JobStep& s) { return state_.steps.at(s.key).state == StepState::kFailed; });
+  if (!failed && job.state != JobState::kCancelled && job.state != JobState::kFailed) {
+    return Impossible(job, "retried", ": no step of it has failed");
+  }
+  if (!job.recipe && !LoadRecipe(job)) return Error{ErrorCode::kVersion, "job " + job.id + ": " + job.message};
+  for (JobStep& in_job : job.steps) {
+    Step& step = state_.steps.at(in_job.key);
+    if (step.state == StepState::kFailed) Reopen(step);
+  }
+  job.outcomes.clear();
+  for (const JobStep& in_job : job.steps) {
+    Step& step = state_.steps.at(in_job.key);
+    if (step.state == StepState::kDone) {
+      job.outcomes[step.key] = {.done = true, .artifact = step.artifact, .results = state_.artifacts.at(step.artifact).results};
+    }
+  }
+  Note(job, "info", "", "retried");
+  SetJobState(job, JobState::kRunning, "");
+  Replan(job);
+  return Ok();
+}
+
+bool Scheduler::LoadRecipe(Job& job) {
+  auto json = ParseJson(job.resolved, "resolved recipe");
+  auto recipe = json.ok() ? recipes::ResolvedRecipeFromJson(*json) : Result<recipes::ResolvedRecipe>(json.error());
+  if (!recipe.ok()) {
+    job.message = "its recipe cannot be read: " + recipe.error().message;
+    return false;
+  }
+  job.recipe = *std::move(recipe);
+  return true;
+}
+
+}  // namespace pare::coordinator

@@ -1,0 +1,227 @@
+// What workers report about their leases, and what the coordinator does with leases.
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "coordinator/scheduler.h"
+#include "storage/artifact.h"
+#include "worker/step_runner.h"
+
+namespace pare::coordinator {
+namespace {
+
+// Why the manifest is not the artifact of this step; empty if it is.
+std::string ManifestProblem(const StepFinished& finished) {
+  if (DigestOf(Canonical(finished.manifest)) != finished.artifact) return "the manifest does not have the digest of the artifact";
+  auto artifact = storage::ArtifactFromJson(finished.manifest);
+  if (!artifact.ok()) return artifact.error().message;
+  if (artifact->step != finished.lease.step) return "the manifest is of step " + artifact->step.brief();
+  return "";
+}
+
+constexpr Millis kRevokeInterval{1'000};
+// Longer than agents wait before they send points again (outbox): points still missing then were dropped at the source.
+constexpr Millis kGapPatience{3'000};
+
+}  // namespace
+
+Step* Scheduler::Held(const Lease& lease) {
+  auto it = state_.steps.find(lease.step);
+  if (it == state_.steps.end() || !it->second.hold || it->second.hold->epoch != lease.epoch) return nullptr;
+  return &it->second;
+}
+
+void Scheduler::Acknowledge(const PeerId& peer, const Lease& lease, const std::string& of, int64_t sequence) {
+  Say(peer, Ack{lease, of, sequence});
+}
+
+void Scheduler::AnswerOld(const PeerId& peer, const Lease& lease, const std::string& type, const std::string& outcome) {
+  FreeWorker(peer, lease);
+  const Step* step = state_.FindStep(lease.step);
+  const storage::AttemptRow* attempt = nullptr;
+  for (size_t i = 0; step != nullptr && i < step->attempts.size(); ++i) {
+    if (step->attempts[i].epoch == lease.epoch) attempt = &step->attempts[i];
+  }
+  bool given_back = type == "released" && attempt != nullptr && (attempt->outcome == "released" || attempt->outcome == "cancelled");
+  if (attempt != nullptr && !outcome.empty() && (attempt->outcome == outcome || given_back)) {
+    ++state_.counters.duplicates;
+    return Acknowledge(peer, lease, type, 0);
+  }
+  ++state_.counters.stale_refused;
+  std::string why = attempt == nullptr ? "there was no such lease" : "this attempt has ended: " + attempt->outcome;
+  Say(peer, Stale{lease, why});
+}
+
+// The worker at this peer has room again: it has just said that the lease is over, or is told so.
+void Scheduler::FreeWorker(const PeerId& peer, const Lease& lease) {
+  Worker* worker = WorkerAt(peer);
+  if (worker == nullptr) return OnUnknownPeer(peer);
+  if (worker->lease == lease) worker->lease.reset();
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
+  Step* step = Held(progress.lease);
+  if (step == nullptr) return AnswerOld(peer, progress.lease, "progress", "");
+  if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
+  Hold& hold = *step->hold;
+  hold.confirmed = now_.monotonic;
+  // An acknowledgement covers all earlier points. When some are missing, their repetition is waited for.
+  bool gap = hold.newest_point >= 0 && !progress.points.empty() && progress.points.front().sequence > hold.newest_point + 1;
+  if (gap && !hold.gap_since) hold.gap_since = now_.monotonic;
+  if (gap && now_.monotonic - *hold.gap_since < kGapPatience) return;
+  hold.gap_since.reset();
+  for (const MetricPoint& point : progress.points) {
+    if (point.sequence <= hold.newest_point) continue;
+    Write(storage::MetricRow{.key = step->key,
+                             .lease_epoch = hold.epoch,
+                             .sequence = point.sequence,
+                             .at_ms = now_.wall.ms,
+                             .values = point.values});
+    hold.newest_point = point.sequence;
+    step->progress = point.values;
+  }
+  Acknowledge(peer, progress.lease, "progress", std::max<int64_t>(hold.newest_point, 0));
+}
+
+void Scheduler::TakeSnapshot(Step& step, const Digest& blob, const Json& position) {
+  if (blob.is_none() || blob == step.snapshot) return;
+  step.snapshot = blob;
+  step.snapshot_position = position;
+  step.failures = 0;  // it made progress
+  Write(storage::SnapshotRow{.key = step.key, .blob = blob, .at_ms = now_.wall.ms, .position = position});
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const SnapshotTaken& snapshot) {
+  Step* step = Held(snapshot.lease);
+  if (step == nullptr) return AnswerOld(peer, snapshot.lease, "snapshot_taken", "");
+  if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
+  step->hold->confirmed = now_.monotonic;
+  TakeSnapshot(*step, snapshot.blob, snapshot.position);
+  Acknowledge(peer, snapshot.lease, "snapshot_taken", 0);
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const StepFinished& finished) {
+  Step* step = Held(finished.lease);
+  if (step == nullptr) return AnswerOld(peer, finished.lease, "step_finished", "done");
+  FreeWorker(peer, finished.lease);
+  if (std::string problem = ManifestProblem(finished); !problem.empty()) {
+    EndAttempt(*step, "failed", "corrupt", problem, finished.busy_ms);
+    FailOrRetry(*step, "corrupt", problem);
+    return Say(peer, Stale{finished.lease, problem});
+  }
+  EndAttempt(*step, "done", "", "", finished.busy_ms);
+  Finish(*step, finished.artifact, finished.manifest);
+  if (Worker* worker = WorkerAt(peer)) {
+    // Known before the next heartbeat says so: the step that follows is placed in this very turn.
+    std::erase(worker->cached, finished.artifact);
+    worker->cached.insert(worker->cached.begin(), finished.artifact);
+    if (worker->cached.size() > kMaxCachedPerWorker) worker->cached.resize(kMaxCachedPerWorker);
+  }
+  Acknowledge(peer, finished.lease, "step_finished", 0);
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const StepAborted& aborted) {
+  Step* step = Held(aborted.lease);
+  if (step == nullptr) return AnswerOld(peer, aborted.lease, "step_aborted", "failed");
+  FreeWorker(peer, aborted.lease);
+  EndAttempt(*step, "failed", aborted.error_class, aborted.message, aborted.busy_ms);
+  FailOrRetry(*step, aborted.error_class, aborted.message);
+  Acknowledge(peer, aborted.lease, "step_aborted", 0);
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
+  Step* step = Held(released.lease);
+  if (step == nullptr) return AnswerOld(peer, released.lease, "released", "released");
+  FreeWorker(peer, released.lease);
+  bool asked = step->hold->revoked.has_value();
+  if (Worker* worker = WorkerAt(peer); worker != nullptr && !asked) {
+    worker->not_before = now_.monotonic + 2 * config_.heartbeat;  // unasked: it is about to end
+  }
+  EndAttempt(*step, "released", "", asked ? "" : "given back by the worker", released.busy_ms);
+  TakeSnapshot(*step, released.snapshot, released.position);
+  NoteForAll(*step, "info", step->snapshot.is_none() ? "given back" : "given back with a snapshot");
+  GiveBack(*step);
+  Acknowledge(peer, released.lease, "released", 0);
+}
+
+Json Scheduler::AssignmentOf(const Step& step) const {
+  worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts.size())};
+  auto spec = ParseJson(step.spec, "step");
+  CHECK(spec.ok());
+  for (const auto& [role, input] : step.inputs) assignment.inputs[role] = state_.steps.at(input).artifact;
+  for (const std::string& id : step.wanted_by) {
+    const Job& job = state_.jobs.at(id);
+    if (!job.recipe) continue;
+    assignment.data = spec->value("data", Json()).is_null() ? Json() : data::ToJson(job.recipe->data);
+    assignment.weights = job.recipe->weights;
+    break;
+  }
+  assignment.hints = step.hints;
+  assignment.snapshot = step.snapshot;
+  assignment.spec = *std::move(spec);
+  return ToJson(assignment);
+}
+
+void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
+  Lease lease{step.key, ++state_.last_epoch};
+  step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .newest_point = 0, .reason = reason};
+  step.progress = nullptr;
+  step.attempts.push_back({.key = step.key,
+                           .epoch = lease.epoch,
+                           .attempt = static_cast<int>(step.attempts.size()) + 1,
+                           .worker = worker.name,
+                           .started_ms = now_.wall.ms,
+                           .outcome = "running"});
+  Write(step.attempts.back());
+  Move(step, StepState::kRunning);
+  state_.running.insert(step.key);
+  worker.lease = lease;
+  std::string text = "started on " + worker.name;
+  if (step.attempts.size() > 1) text += ", attempt " + std::to_string(step.attempts.size());
+  if (!step.snapshot.is_none()) text += ", from its snapshot " + Canonical(step.snapshot_position);
+  NoteForAll(step, "info", text);
+  Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts.size()), AssignmentOf(step)});
+}
+
+void Scheduler::RevokeLease(Step& step, bool keep, const std::string& reason) {
+  Hold& hold = *step.hold;
+  if (hold.revoked && (keep || !*hold.revoked)) return;  // asked already, at least as urgently
+  hold.revoked = keep;
+  hold.revoked_at = now_.monotonic;
+  auto worker = state_.workers.find(hold.worker);
+  if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{step.key, hold.epoch}, keep, reason});
+}
+
+void Scheduler::RepeatRevokes() {
+  for (const StepKey& key : state_.running) {
+    Hold& hold = *state_.steps.at(key).hold;
+    if (!hold.revoked || now_.monotonic - hold.revoked_at < kRevokeInterval) continue;
+    hold.revoked_at = now_.monotonic;
+    auto worker = state_.workers.find(hold.worker);
+    if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{key, hold.epoch}, *hold.revoked, "asked again"});
+  }
+}
+
+void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::string& error_class, const std::string& message,
+                           int64_t busy_ms) {
+  CHECK(step.hold && !step.attempts.empty() && step.attempts.back().epoch == step.hold->epoch);
+  storage::AttemptRow& attempt = step.attempts.back();
+  attempt.outcome = outcome;
+  attempt.error_class = error_class;
+  attempt.message = ClipText(message);
+  attempt.ended_ms = now_.wall.ms;
+  attempt.busy_ms = busy_ms;
+  Write(attempt);
+  state_.running.erase(step.key);
+  step.hold.reset();
+}
+
+void Scheduler::LoseLease(Step& step, const std::string& message) {
+  auto worker = state_.workers.find(step.hold->worker);
+  if (worker != state_.workers.end() && worker->second.lease == Lease{step.key, step.hold->epoch}) worker->second.lease.reset();
+  ++state_.counters.leases_lost;
+  EndAttempt(step, "lost", "worker_lost", message, 0);
+  FailOrRetry(step, "worker_lost", message);
+}
+
+}  // namespace pare::coordinator

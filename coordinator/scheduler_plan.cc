@@ -1,0 +1,188 @@
+// From recipe to wanted steps: the planner is asked again whenever a step of the job came to its end.
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "common/check.h"
+#include "coordinator/scheduler.h"
+#include "storage/artifact.h"
+
+namespace pare::coordinator {
+
+void Scheduler::Replan(Job& job) {
+  job.dirty = false;
+  if (!job.recipe) return;
+  bool runs = job.state == JobState::kRunning;  // a paused job knows what it wants, but decides and ends nothing
+  std::vector<recipes::PlannedStep> plan;
+  do {
+    plan = planner_.next(*job.recipe, job.outcomes);
+    if (plan.size() > kMaxStepsPerJob) {
+      Note(job, "error", "", "the recipe asks for more than " + std::to_string(kMaxStepsPerJob) + " steps");
+      for (const JobStep& in_job : job.steps) Unwant(job, state_.steps.at(in_job.key), "the job failed");
+      return SetJobState(job, JobState::kFailed, "the recipe asks for more than " + std::to_string(kMaxStepsPerJob) + " steps");
+    }
+    // What is known already (reused steps, decisions) may make the planner want more.
+  } while (AdoptPlan(job, plan) || (runs && DecideLocal(job, plan)));
+  DropUnwanted(job, plan);
+  UpdateChains(job, plan);
+  if (runs) CheckFinished(job);
+  job.dirty = false;
+}
+
+bool Scheduler::AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+  bool learnt = false;
+  for (const recipes::PlannedStep& planned : plan) {
+    Step& step = AdoptStep(job, planned);
+    bool terminal = step.state == StepState::kDone || step.state == StepState::kFailed;
+    if (!terminal || job.outcomes.count(step.key) != 0) continue;
+    recipes::StepOutcome outcome{.done = step.state == StepState::kDone, .artifact = step.artifact};
+    if (outcome.done) outcome.results = state_.artifacts.at(step.artifact).results;
+    if (outcome.done && planned.local) RegisterDecision(job, planned, outcome.results);
+    job.outcomes[step.key] = std::move(outcome);
+    learnt = true;
+  }
+  return learnt;
+}
+
+Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
+  auto [it, created] = state_.steps.try_emplace(planned.key);
+  Step& step = it->second;
+  if (created) {
+    step.key = planned.key;
+    step.kind = planned.spec.kind;
+    step.device = planned.spec.device;
+    step.spec = Canonical(recipes::ToJson(planned.spec));
+    step.inputs = planned.spec.inputs;
+    step.since = now_.wall;
+    for (const auto& [role, input] : step.inputs) {
+      auto from = state_.steps.find(input);
+      CHECK(from != state_.steps.end());  // plans are in topological order
+      from->second.consumers.insert(step.key);
+    }
+    WriteStep(step);
+  }
+  step.local = planned.local;
+  step.hints = planned.hints;
+  if (step.cost < 0) step.cost = planned.local ? 0 : planner_.cost(planned, *job.recipe);
+  auto known = job.by_name.find(planned.name);
+  if (known == job.by_name.end() || job.steps[known->second].key != planned.key) {
+    // The job wants it for the first time. A failure of an earlier job is the answer only if it is a function of the step.
+    if (step.state == StepState::kFailed && step.error_class != "diverged") Reopen(step);
+    if (step.state == StepState::kFailed) {
+      Note(job, "warning", planned.name, "failed in an earlier job and would fail again: " + step.message);
+    }
+    size_t at = known == job.by_name.end() ? job.steps.size() : known->second;
+    if (at == job.steps.size()) job.steps.emplace_back();
+    job.steps[at] = {.name = planned.name, .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = step.state == StepState::kDone};
+    job.by_name[planned.name] = at;
+    job.by_key.try_emplace(planned.key, at);
+    job.steps[at].variant = planned.variant;
+    if (job.steps[at].reused) ++state_.counters.steps_reused;
+    Write(storage::JobStepRow{.job = job.id,
+                              .name = planned.name,
+                              .ordinal = job.steps[at].ordinal,
+                              .variant = planned.variant,
+                              .key = planned.key,
+                              .reused = job.steps[at].reused});
+  }
+  JobStep& in_job = job.steps[job.by_name.at(planned.name)];
+  in_job.wanted = true;
+  in_job.candidate = planned.candidate;
+  in_job.model_step = planned.model_step;
+  Want(job, step);
+  return step;
+}
+
+void Scheduler::Want(Job& job, Step& step) {
+  bool fresh = step.wanted_by.insert(job.id).second;
+  if (step.state == StepState::kCancelled) Reopen(step);
+  if (!fresh) return;
+  RefreshInputs(step);
+  Enqueue(step);
+}
+
+void Scheduler::Unwant(Job& job, Step& step, const std::string& reason) {
+  if (step.wanted_by.erase(job.id) == 0) return;
+  if (step.wanted_by.empty()) {
+    CancelStep(step, reason);
+  } else {
+    Enqueue(step);
+  }
+}
+
+void Scheduler::DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+  std::set<std::string> names;
+  std::set<StepKey> keys;
+  for (const recipes::PlannedStep& planned : plan) {
+    names.insert(planned.name);
+    keys.insert(planned.key);
+  }
+  for (JobStep& in_job : job.steps) {
+    if (names.count(in_job.name) != 0) continue;
+    in_job.wanted = false;
+    if (keys.count(in_job.key) == 0) Unwant(job, state_.steps.at(in_job.key), "not needed any more: what it builds on failed, or the search went another way");
+  }
+}
+
+bool Scheduler::DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+  bool decided = false;
+  for (const recipes::PlannedStep& planned : plan) {
+    if (!planned.local || job.outcomes.count(planned.key) != 0) continue;
+    bool complete = std::all_of(planned.spec.inputs.begin(), planned.spec.inputs.end(),
+                                [&](const auto& input) { return job.outcomes.count(input.second) != 0; });
+    if (!complete) continue;
+    Json results = planner_.decide(planned, *job.recipe, job.outcomes);
+    storage::Artifact artifact{.kind = "decision", .step = planned.key, .results = results};
+    Json manifest = storage::ToJson(artifact);
+    std::string bytes = Canonical(manifest);
+    Digest digest = pare::DigestOf(bytes);
+    actions_.blobs.push_back(std::move(bytes));
+    Finish(state_.steps.at(planned.key), digest, manifest);
+    RegisterDecision(job, planned, results);
+    decided = true;
+  }
+  return decided;
+}
+
+// The plan is in topological order, so one walk from its end knows the work that hangs on every step.
+void Scheduler::UpdateChains(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+  std::map<StepKey, int64_t> after;
+  for (auto planned = plan.rbegin(); planned != plan.rend(); ++planned) {
+    Step& step = state_.steps.at(planned->key);
+    int64_t chain = after[step.key] + (job.outcomes.count(step.key) != 0 ? 0 : step.cost);
+    for (const auto& [role, input] : step.inputs) after[input] = std::max(after[input], chain);
+    if (chain == step.chain) continue;
+    step.chain = chain;
+    Enqueue(step);
+  }
+}
+
+void Scheduler::CheckFinished(Job& job) {
+  size_t failed = 0, wanted = 0, candidates = 0;
+  bool shared_failed = false;
+  std::string first;
+  for (const JobStep& in_job : job.steps) {
+    if (!in_job.wanted) continue;
+    ++wanted;
+    auto outcome = job.outcomes.find(in_job.key);
+    if (outcome == job.outcomes.end()) return;
+    if (outcome->second.done) {
+      candidates += in_job.candidate ? 1 : 0;
+      continue;
+    }
+    ++failed;
+    shared_failed = shared_failed || in_job.variant.empty();
+    const Step& step = state_.steps.at(in_job.key);
+    if (first.empty()) first = in_job.name + ": " + step.error_class + ": " + step.message;
+  }
+  // What all variants share has failed, or nothing came out of any variant: there is nothing to choose from.
+  bool lost = failed > 0 && (shared_failed || candidates == 0);
+  std::string message = failed == 0 ? "" : std::to_string(failed) + " of " + std::to_string(wanted) + " steps failed; first " + first;
+  Note(job, lost ? "error" : "info", "", lost ? "failed: " + message : failed == 0 ? "done" : "done; " + message);
+  SetJobState(job, lost ? JobState::kFailed : JobState::kDone, message);
+  for (const JobStep& in_job : job.steps) state_.steps.at(in_job.key).wanted_by.erase(job.id);
+  job.recipe.reset();
+  job.outcomes.clear();
+}
+
+}  // namespace pare::coordinator

@@ -1,0 +1,118 @@
+// Versions of named models: decisions of jobs, promotions by hand, rollback. A promotion is the version's row and both
+// alias rows in one transaction, so that there is always exactly one champion.
+#include <utility>
+
+#include "coordinator/measurements.h"
+#include "coordinator/scheduler.h"
+
+namespace pare::coordinator {
+namespace {
+
+constexpr const char* kChampion = "champion";
+constexpr const char* kPrevious = "previous";
+
+int64_t AliasOf(const Model& model, const char* alias) {
+  auto it = model.aliases.find(alias);
+  return it == model.aliases.end() ? 0 : it->second;
+}
+
+Error NoModel(const std::string& name) {
+  return Error{ErrorCode::kNotFound, "there is no model '" + name + "': `pare models` lists what was promoted"};
+}
+
+Json AliasesReply(const std::string& name, const Model& model) {
+  int64_t previous = AliasOf(model, kPrevious);
+  return {{"name", name}, {"version", AliasOf(model, kChampion)}, {"previous", previous == 0 ? Json() : Json(previous)}};
+}
+
+}  // namespace
+
+void Scheduler::RegisterDecision(Job& job, const recipes::PlannedStep& planned, const Json& results) {
+  std::string model = results.value("as", "");
+  std::string chosen = results.value("chosen", "");
+  auto artifact = Digest::FromHex(results.value("artifact", ""));
+  if (model.empty() || chosen.empty() || !artifact.ok()) {
+    return Note(job, "warning", planned.name, "nothing is promoted: " + results.value("reason", std::string("no candidate")));
+  }
+  const storage::VersionRow* champion = state_.models[model].Alias(kChampion);
+  if (champion != nullptr && champion->artifact == *artifact) {
+    return Note(job, "info", planned.name, chosen + " is " + model + " version " + std::to_string(champion->version) + " already");
+  }
+  Json evidence = EvidenceOf(state_, job, *artifact);
+  evidence["reason"] = results.value("reason", "");
+  evidence["met_goal"] = results.value("met_goal", false);
+  evidence["decision"] = state_.steps.at(planned.key).artifact.hex();
+  int64_t version = AddVersion(model, *artifact, job.id, chosen, std::move(evidence));
+  SetChampion(model, version);
+  Note(job, "info", planned.name, "promoted " + chosen + " as " + model + " version " + std::to_string(version) + ": " + results.value("reason", ""));
+}
+
+int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, const std::string& job, const std::string& step,
+                              Json evidence) {
+  Model& model = state_.models[name];
+  int64_t version = model.versions.empty() ? 1 : model.versions.back().version + 1;
+  model.versions.push_back({.model = name,
+                            .version = version,
+                            .artifact = artifact,
+                            .job = job,
+                            .step = step,
+                            .created_ms = now_.wall.ms,
+                            .evidence = std::move(evidence)});
+  Write(model.versions.back());
+  return version;
+}
+
+void Scheduler::SetChampion(const std::string& name, int64_t version) {
+  Model& model = state_.models[name];
+  int64_t before = AliasOf(model, kChampion);
+  if (before == version) return;
+  model.aliases[kChampion] = version;
+  Write(storage::AliasRow{name, kChampion, version});
+  if (before == 0) return;
+  model.aliases[kPrevious] = before;
+  Write(storage::AliasRow{name, kPrevious, before});
+}
+
+void Scheduler::On(const PromoteVersion& event) {
+  auto model = state_.models.find(event.model);
+  if (model == state_.models.end()) return ReplyError(event.caller, NoModel(event.model));
+  if (model->second.Find(event.version) == nullptr) {
+    return ReplyError(event.caller, {ErrorCode::kNotFound, "model " + event.model + " has no version " + std::to_string(event.version) +
+                                                               ": its newest is " + std::to_string(model->second.versions.back().version)});
+  }
+  SetChampion(event.model, event.version);
+  ReplyOk(event.caller, AliasesReply(event.model, model->second));
+}
+
+void Scheduler::On(const PromoteCandidate& event) {
+  Result<const Job*> job = state_.FindJob(event.job);
+  if (!job.ok()) return ReplyError(event.caller, job.error());
+  Result<Digest> checkpoint = CheckpointOf(state_, **job, event.step);
+  if (!checkpoint.ok()) return ReplyError(event.caller, checkpoint.error());
+  Model& model = state_.models[event.model];
+  int64_t version = 0;
+  for (const storage::VersionRow& row : model.versions) {
+    if (row.artifact == *checkpoint) version = row.version;
+  }
+  if (version == 0) {
+    Json evidence = EvidenceOf(state_, **job, *checkpoint);
+    evidence["reason"] = "promoted by hand";
+    version = AddVersion(event.model, *checkpoint, (*job)->id, event.step, std::move(evidence));
+  }
+  SetChampion(event.model, version);
+  Note(state_.jobs.at((*job)->id), "info", event.step, "promoted by hand as " + event.model + " version " + std::to_string(version));
+  ReplyOk(event.caller, AliasesReply(event.model, model));
+}
+
+void Scheduler::On(const Rollback& event) {
+  auto model = state_.models.find(event.model);
+  if (model == state_.models.end()) return ReplyError(event.caller, NoModel(event.model));
+  int64_t previous = AliasOf(model->second, kPrevious);
+  if (previous == 0) {
+    return ReplyError(event.caller, {ErrorCode::kConflict, "model " + event.model + " has no previous champion to go back to"});
+  }
+  SetChampion(event.model, previous);
+  ReplyOk(event.caller, AliasesReply(event.model, model->second));
+}
+
+}  // namespace pare::coordinator

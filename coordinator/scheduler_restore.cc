@@ -1,0 +1,125 @@
+// Restart: rows → state. Ready and waiting are worked out again; running are the attempts that had not ended.
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "coordinator/scheduler.h"
+#include "storage/artifact.h"
+
+namespace pare::coordinator {
+
+Actions Scheduler::Restore(storage::StoredState stored, Now now) {
+  now_ = now;
+  actions_ = Actions();
+  RestoreSteps(stored);
+  RestoreJobs(stored);
+  for (storage::VersionRow& row : stored.versions) state_.models[row.model].versions.push_back(std::move(row));
+  for (const storage::AliasRow& row : stored.aliases) {
+    if (row.version != 0) state_.models[row.model].aliases[row.alias] = row.version;
+  }
+  for (auto& [id, job] : state_.jobs) {
+    if (!job.finished()) Replan(job);
+  }
+  return std::exchange(actions_, Actions());
+}
+
+void Scheduler::RestoreSteps(storage::StoredState& stored) {
+  for (const storage::ArtifactRow& row : stored.artifacts) {
+    auto artifact = storage::ArtifactFromJson(row.manifest);
+    if (!artifact.ok()) continue;  // its step runs again
+    ArtifactRecord& record = state_.artifacts[row.digest];
+    record = {.key = row.key, .kind = artifact->kind, .results = StripResults(artifact->results), .bytes = row.bytes, .created_ms = row.created_ms};
+    for (const auto& [role, blob] : artifact->blobs) record.blobs.push_back(blob.digest);
+  }
+  for (const storage::StepRow& row : stored.steps) {
+    Step& step = state_.steps[row.key];
+    step.key = row.key;
+    step.kind = row.kind;
+    step.spec = Canonical(row.spec);
+    step.device = row.spec.value("device", "cpu");
+    const Json inputs = row.spec.value("inputs", Json::object());
+    for (const auto& [role, hex] : inputs.items()) {
+      auto input = StepKey::FromHex(hex.is_string() ? hex.get<std::string>() : "");
+      if (input.ok()) step.inputs[role] = *input;
+    }
+    step.since = now_.wall;
+    step.failures = row.attempts;
+    step.error_class = row.error_class;
+    step.message = row.message;
+    StepState state = StepStateOf(row.state).value_or(StepState::kWaiting);
+    bool done = state == StepState::kDone && state_.artifacts.count(row.artifact) != 0;
+    if (done) step.artifact = row.artifact;
+    bool kept = done || state == StepState::kFailed || state == StepState::kCancelled;
+    step.state = kept ? state : StepState::kWaiting;
+  }
+  for (auto& [key, step] : state_.steps) {
+    for (const auto& [role, input] : step.inputs) {
+      auto from = state_.steps.find(input);
+      if (from != state_.steps.end()) from->second.consumers.insert(key);
+    }
+  }
+  for (const storage::SnapshotRow& row : stored.snapshots) {
+    auto step = state_.steps.find(row.key);
+    if (step == state_.steps.end()) continue;
+    step->second.snapshot = row.blob;
+    step->second.snapshot_position = row.position;
+  }
+  for (storage::AttemptRow& row : stored.attempts) {
+    state_.last_epoch = std::max(state_.last_epoch, row.epoch);
+    auto step = state_.steps.find(row.key);
+    if (step != state_.steps.end()) step->second.attempts.push_back(std::move(row));
+  }
+}
+
+void Scheduler::RestoreJobs(storage::StoredState& stored) {
+  for (const storage::JobRow& row : stored.jobs) {
+    Job& job = state_.jobs[row.id];
+    job.id = row.id;
+    job.name = row.name;
+    job.user = row.user;
+    job.number = ++state_.last_job_number;
+    job.state = JobStateOf(row.state).value_or(JobState::kPaused);
+    job.created_ms = row.created_ms;
+    job.finished_ms = row.finished_ms;
+    job.recipe_text = row.recipe_text;
+    job.recipe_digest = row.recipe_digest;
+    job.resolved = Canonical(row.resolved);
+    job.message = row.message;
+    job.priority = row.priority;
+    job.last_event = stored.last_event.count(row.id) != 0 ? stored.last_event.at(row.id) : 0;
+    if (!job.finished() && !LoadRecipe(job)) {
+      Note(job, "error", "", job.message);
+      SetJobState(job, JobState::kFailed, job.message);
+    }
+  }
+  for (const storage::JobStepRow& row : stored.job_steps) {
+    auto found = state_.jobs.find(row.job);
+    auto step = state_.steps.find(row.key);
+    if (found == state_.jobs.end() || step == state_.steps.end()) continue;
+    Job& job = found->second;
+    job.by_name[row.name] = job.steps.size();
+    job.by_key.try_emplace(row.key, job.steps.size());
+    job.steps.push_back({.name = row.name, .variant = row.variant, .ordinal = row.ordinal, .key = row.key, .reused = row.reused});
+    bool terminal = step->second.state == StepState::kDone || step->second.state == StepState::kFailed;
+    // Of a finished job: what was dropped on the way has no outcome. Of others the planner says it in a moment.
+    job.steps.back().wanted = terminal || job.state == JobState::kCancelled;
+    if (job.finished()) continue;
+    step->second.wanted_by.insert(job.id);
+    if (!terminal) continue;
+    recipes::StepOutcome& outcome = job.outcomes[row.key];
+    outcome = {.done = step->second.state == StepState::kDone, .artifact = step->second.artifact};
+    if (outcome.done) outcome.results = state_.artifacts.at(outcome.artifact).results;
+  }
+  for (auto& [key, step] : state_.steps) {
+    if (step.state == StepState::kWaiting) RefreshInputs(step);
+    if (step.attempts.empty() || step.attempts.back().outcome != "running") continue;
+    const storage::AttemptRow& attempt = step.attempts.back();
+    if (step.state == StepState::kReady && !step.wanted_by.empty()) {
+      step.hold = Hold{.epoch = attempt.epoch, .worker = attempt.worker, .confirmed = now_.monotonic};
+      state_.running.insert(key);
+      Move(step, StepState::kRunning);
+    }
+  }
+}
+
+}  // namespace pare::coordinator

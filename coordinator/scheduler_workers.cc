@@ -1,0 +1,144 @@
+// Who is there: greetings, heartbeats, silence.
+#include <algorithm>
+#include <utility>
+
+#include "common/version.h"
+#include "coordinator/scheduler.h"
+
+namespace pare::coordinator {
+
+Worker* Scheduler::WorkerAt(const PeerId& peer) {
+  auto it = state_.worker_of_peer.find(peer);
+  return it == state_.worker_of_peer.end() ? nullptr : &state_.workers.at(it->second);
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const Hello& hello) {
+  auto refuse = [&](ErrorCode code, std::string why) { Say(peer, Refused{std::string(ToString(code)), std::move(why)}); };
+  if (hello.pare_version != kPareVersion) {
+    return refuse(ErrorCode::kVersion, "worker " + hello.worker + " is of version " + hello.pare_version + ", the coordinator of version " +
+                                           std::string(kPareVersion) + ": both must be the same");
+  }
+  auto known = state_.workers.find(hello.worker);
+  if (known == state_.workers.end() && state_.workers.size() >= kMaxWorkers) {
+    return refuse(ErrorCode::kConflict, "the coordinator has its limit of " + std::to_string(kMaxWorkers) + " workers");
+  }
+  if (known != state_.workers.end() && known->second.peer != peer) {
+    if (now_.monotonic - known->second.heard < 2 * config_.heartbeat) {
+      return refuse(ErrorCode::kConflict, "the name " + hello.worker + " is in use by a living worker");
+    }
+    state_.worker_of_peer.erase(known->second.peer);
+  }
+  if (Worker* before = WorkerAt(peer); before != nullptr && before->name != hello.worker) {
+    RemoveWorker(before->name, "its connection is used by worker " + hello.worker + " now");
+  }
+  Worker& worker = state_.workers[hello.worker];
+  state_.worker_of_peer[peer] = hello.worker;
+  worker.name = hello.worker;
+  worker.host = hello.host;
+  worker.device = hello.device;
+  worker.peer = peer;
+  worker.threads = hello.threads;
+  worker.heard = now_.monotonic;
+  worker.not_before = Millis(0);
+  worker.cached = hello.cached;
+
+  Welcome welcome{config_.heartbeat.count(), config_.lease_timeout.count(), site_.store, site_.host, site_.blob_endpoint, {}};
+  Listen(worker, hello.running, &welcome.drop);
+  Say(peer, std::move(welcome));
+  // What it may have missed while it was away.
+  if (!worker.lease) return;
+  Step* step = Held(*worker.lease);
+  if (step != nullptr && step->hold->revoked) Say(peer, Revoke{*worker.lease, *step->hold->revoked, "revoked while the worker was away"});
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const Heartbeat& heartbeat) {
+  Worker* worker = WorkerAt(peer);
+  if (worker == nullptr || worker->name != heartbeat.worker) {
+    // After a restart of the coordinator: the lease lives on while the agent finds out that it has to say Hello.
+    for (const Lease& lease : heartbeat.running) {
+      if (Step* step = Held(lease)) step->hold->confirmed = now_.monotonic;
+    }
+    return OnUnknownPeer(peer);
+  }
+  worker->heard = now_.monotonic;
+  worker->cached = heartbeat.cached;
+  std::vector<Lease> stale;
+  Listen(*worker, heartbeat.running, &stale);
+  for (const Lease& lease : stale) {
+    ++state_.counters.stale_refused;
+    Say(peer, Stale{lease, "the lease was taken away"});
+  }
+  Acknowledge(peer, Lease(), "heartbeat", 0);
+}
+
+// The worker says which leases it has: the present ones are confirmed, the others go to `stale`.
+void Scheduler::Listen(Worker& worker, const std::vector<Lease>& running, std::vector<Lease>* stale) {
+  bool lists_its_own = false;
+  for (const Lease& lease : running) {
+    Step* step = Held(lease);
+    if (step == nullptr) {
+      stale->push_back(lease);
+      continue;
+    }
+    step->hold->confirmed = now_.monotonic;
+    step->hold->worker = worker.name;
+    worker.lease = lease;
+    lists_its_own = true;
+  }
+  // A lease that it does not list is either a grant on its way, which stays, or one that ended.
+  if (!lists_its_own && worker.lease && Held(*worker.lease) == nullptr) worker.lease.reset();
+}
+
+void Scheduler::OnAgent(const PeerId& peer, const Goodbye& goodbye) {
+  Worker* worker = WorkerAt(peer);
+  if (worker == nullptr || worker->name != goodbye.worker) return;
+  RemoveWorker(goodbye.worker, "the worker said goodbye");
+}
+
+void Scheduler::On(const WorkerGone& event) { RemoveWorker(event.worker, event.reason); }
+
+void Scheduler::OnUnknownPeer(const PeerId& peer) {
+  Say(peer, Refused{std::string(ToString(ErrorCode::kNotFound)), "the coordinator does not know this worker: say hello"});
+}
+
+void Scheduler::RemoveWorker(const std::string& name, const std::string& reason) {
+  for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) {
+    Step& step = state_.steps.at(key);
+    if (step.hold->worker == name) LoseLease(step, reason);
+  }
+  auto it = state_.workers.find(name);
+  if (it == state_.workers.end()) return;
+  state_.worker_of_peer.erase(it->second.peer);
+  state_.workers.erase(it);
+}
+
+void Scheduler::ExpireSilent() {
+  for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) {
+    Step& step = state_.steps.at(key);
+    Millis silence = now_.monotonic - step.hold->confirmed;
+    if (silence < config_.lease_timeout) continue;
+    bool connected = state_.workers.count(step.hold->worker) != 0 &&
+                     now_.monotonic - state_.workers.at(step.hold->worker).heard < config_.lease_timeout;
+    LoseLease(step, connected ? "worker " + step.hold->worker + " does not have the step (any more)"
+                              : "no word from worker " + step.hold->worker + " for " + std::to_string(silence.count()) + " ms");
+  }
+  std::vector<std::string> silent;
+  for (const auto& [name, worker] : state_.workers) {
+    if (now_.monotonic - worker.heard >= config_.lease_timeout) silent.push_back(name);
+  }
+  for (const std::string& name : silent) RemoveWorker(name, "no word from it");
+}
+
+// If this process itself was stopped or starved, the silence was its own: nobody loses a lease for that.
+void Scheduler::ForgiveOwnAbsence() {
+  if (!last_tick_) return;
+  Millis away = now_.monotonic - *last_tick_;
+  if (away <= config_.lease_timeout / 2) return;
+  for (const StepKey& key : state_.running) {
+    Hold& hold = *state_.steps.at(key).hold;
+    hold.confirmed = std::min(now_.monotonic, hold.confirmed + away);
+  }
+  for (auto& [name, worker] : state_.workers) worker.heard = std::min(now_.monotonic, worker.heard + away);
+}
+
+}  // namespace pare::coordinator

@@ -1,0 +1,135 @@
+#include "coordinator/state.h"
+
+#include <array>
+#include <utility>
+
+#include "common/check.h"
+#include "coordinator/config.h"
+
+namespace pare::coordinator {
+namespace {
+
+constexpr std::array<std::string_view, 5> kJobStates = {"running", "paused", "done", "failed", "cancelled"};
+constexpr std::array<std::string_view, 6> kStepStates = {"waiting", "ready", "running", "done", "failed", "cancelled"};
+
+template <typename State, size_t n>
+std::optional<State> StateOf(const std::array<std::string_view, n>& names, std::string_view text) {
+  for (size_t i = 0; i < n; ++i) {
+    if (names[i] == text) return static_cast<State>(i);
+  }
+  return std::nullopt;
+}
+
+// Text that this process wrote itself.
+Json Parsed(const std::string& text) {
+  auto json = ParseJson(text, "stored value");
+  CHECK(json.ok());
+  return *std::move(json);
+}
+
+}  // namespace
+
+std::string_view ToString(JobState state) { return kJobStates[static_cast<size_t>(state)]; }
+std::string_view ToString(StepState state) { return kStepStates[static_cast<size_t>(state)]; }
+std::optional<JobState> JobStateOf(std::string_view text) { return StateOf<JobState>(kJobStates, text); }
+std::optional<StepState> StepStateOf(std::string_view text) { return StateOf<StepState>(kStepStates, text); }
+
+const JobStep* Job::Find(const StepKey& key) const {
+  auto it = by_key.find(key);
+  return it == by_key.end() ? nullptr : &steps[it->second];
+}
+
+const JobStep* Job::Find(const std::string& step_name) const {
+  auto it = by_name.find(step_name);
+  return it == by_name.end() ? nullptr : &steps[it->second];
+}
+
+const storage::VersionRow* Model::Find(int64_t version) const {
+  for (const storage::VersionRow& row : versions) {
+    if (row.version == version) return &row;
+  }
+  return nullptr;
+}
+
+const storage::VersionRow* Model::Alias(const std::string& alias) const {
+  auto it = aliases.find(alias);
+  return it == aliases.end() ? nullptr : Find(it->second);
+}
+
+Result<const Job*> State::FindJob(std::string_view text) const {
+  if (jobs.empty()) return Error{ErrorCode::kNotFound, "there is no job '" + std::string(text) + "': the store has no jobs"};
+  if (text == "last") {
+    const Job* last = nullptr;
+    for (const auto& [id, job] : jobs) {
+      if (last == nullptr || job.number > last->number) last = &job;
+    }
+    return last;
+  }
+  const Job* found = nullptr;
+  for (auto it = jobs.lower_bound(std::string(text)); it != jobs.end() && it->first.starts_with(text); ++it) {
+    if (text.empty()) break;
+    if (it->first == text) return &it->second;
+    if (found != nullptr) {
+      return Error{ErrorCode::kInvalid, "'" + std::string(text) + "' fits several jobs (" + found->id + ", " + it->first + ", …): write more digits"};
+    }
+    found = &it->second;
+  }
+  if (found == nullptr) {
+    return Error{ErrorCode::kNotFound, "there is no job '" + std::string(text) + "': a job is named by its id, a unique prefix of it, or 'last'"};
+  }
+  return found;
+}
+
+const Step* State::FindStep(const StepKey& key) const {
+  auto it = steps.find(key);
+  return it == steps.end() ? nullptr : &it->second;
+}
+
+const ArtifactRecord* State::ArtifactOf(const StepKey& key) const {
+  const Step* step = FindStep(key);
+  if (step == nullptr || step->artifact.is_none()) return nullptr;
+  auto it = artifacts.find(step->artifact);
+  return it == artifacts.end() ? nullptr : &it->second;
+}
+
+std::string ClipText(std::string text) {
+  if (text.size() <= kMaxMessageChars) return text;
+  size_t end = kMaxMessageChars;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end) + " …";
+}
+
+storage::JobRow RowOf(const Job& job) {
+  return {.id = job.id,
+          .name = job.name,
+          .user = job.user,
+          .state = std::string(ToString(job.state)),
+          .created_ms = job.created_ms,
+          .finished_ms = job.finished_ms,
+          .recipe_text = job.recipe_text,
+          .recipe_digest = job.recipe_digest,
+          .resolved = Parsed(job.resolved),
+          .message = job.message,
+          .priority = job.priority};
+}
+
+storage::StepRow RowOf(const Step& step) {
+  return {.key = step.key,
+          .kind = step.kind,
+          .spec = Parsed(step.spec),
+          .state = std::string(ToString(step.state)),
+          .attempts = step.failures,
+          .artifact = step.artifact,
+          .error_class = step.error_class,
+          .message = step.message};
+}
+
+Json StripResults(Json results) {
+  if (results.is_object()) {
+    results.erase("layers");
+    results.erase("training");
+  }
+  return results;
+}
+
+}  // namespace pare::coordinator

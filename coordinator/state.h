@@ -1,0 +1,192 @@
+// State: everything the coordinator knows, as plain values: jobs, steps, leases, workers, artifacts, the model registry.
+// The scheduler changes it, queries read it, rows persist it. Ordered containers only: whoever walks them meets the same
+// order on every run. Belongs to the loop thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/messages.h"
+#include "common/transport.h"
+#include "recipes/planner.h"
+#include "storage/rows.h"
+
+namespace pare::coordinator {
+
+// The moment at which an event is applied: monotonic for leases and waits, wall for what people read.
+struct Now {
+  Millis monotonic{0};
+  WallTime wall;
+};
+
+enum class JobState { kRunning, kPaused, kDone, kFailed, kCancelled };
+enum class StepState { kWaiting, kReady, kRunning, kDone, kFailed, kCancelled };
+std::string_view ToString(JobState state);
+std::string_view ToString(StepState state);
+// Of a row's text; nothing for a text that this release does not know.
+std::optional<JobState> JobStateOf(std::string_view text);
+std::optional<StepState> StepStateOf(std::string_view text);
+
+// The present hold of a worker on a step. A lease expires when nothing has confirmed it for the lease timeout: neither a
+// heartbeat that lists it nor any message that carries it. So a grant that got lost, an agent that died and an agent
+// that forgot are one case.
+struct Hold {
+  int64_t epoch = 0;
+  std::string worker;
+  Millis confirmed{0};
+  int64_t newest_point = -1;  // sequence of the newest metric point; −1: not known since a restart
+  std::optional<Millis> gap_since;  // points arrived that leave out earlier ones
+  std::optional<bool> revoked;  // Revoke was sent, with this `keep`
+  Millis revoked_at{0};
+  std::string reason;  // why it was placed there
+};
+
+// Where a ready step stands in the queue: smaller is served first.
+//   priority of its job (higher first), age of its job, the longest chain of work that still hangs on the step (longest
+//   first: the critical path decides when a job ends, so the iterative variant does not start last), ordinal, key.
+struct QueueRank {
+  int64_t minus_priority = 0;
+  int64_t job = 0;
+  int64_t minus_chain = 0;
+  int64_t ordinal = 0;
+  StepKey key;
+  auto operator<=>(const QueueRank&) const = default;
+};
+
+struct Step {
+  StepKey key;
+  std::string kind;
+  std::string device = "cpu";
+  std::string spec;  // canonical JSON: a tree would take ten times the memory
+  std::map<std::string, StepKey> inputs;  // by role
+  bool local = false;  // decided by the coordinator
+  Json hints = Json::object();
+
+  StepState state = StepState::kWaiting;
+  WallTime since;     // when it came into that state, or the restart
+  int failures = 0;   // attempts that failed or got lost since it last made progress or was retried by hand
+  Digest artifact;
+  std::string error_class, message;
+
+  std::vector<storage::AttemptRow> attempts;  // oldest first
+  std::optional<Hold> hold;                   // exactly while running
+  Json progress;                              // newest values of the present or last attempt; null: none yet
+  Digest snapshot;
+  Json snapshot_position;
+
+  std::set<std::string> wanted_by;  // unfinished jobs
+  std::set<StepKey> consumers;      // steps that have this one among their inputs
+  int64_t cost = -1;                // predicted milliseconds; −1: not asked yet
+  int64_t chain = 0;                // milliseconds of predicted work from here to the end of the job, itself included
+  Millis not_before{0};             // backoff
+  std::optional<QueueRank> queued;  // its place in the ready queue
+};
+
+struct JobStep {
+  std::string name, variant;
+  int64_t ordinal = 0;
+  StepKey key;
+  bool reused = false;
+  // Of the newest plan; false for steps that a failure or a search's decision made pointless.
+  bool wanted = false, candidate = false;
+  std::string model_step;
+};
+
+struct Job {
+  std::string id, name, user;
+  int64_t number = 0;  // order of creation
+  JobState state = JobState::kRunning;
+  int64_t created_ms = 0, finished_ms = 0;
+  std::string recipe_text;
+  Digest recipe_digest;
+  std::string resolved;  // canonical JSON
+  std::string message;
+  int64_t priority = 0;
+
+  std::optional<recipes::ResolvedRecipe> recipe;  // while unfinished
+  recipes::Outcomes outcomes;                     // while unfinished
+  std::vector<JobStep> steps;                     // by ordinal
+  std::map<std::string, size_t> by_name;
+  std::map<StepKey, size_t> by_key;  // the first name of a key
+  int64_t last_event = 0;
+  bool dirty = false;  // to be planned again at the end of the turn
+
+  bool finished() const { return state != JobState::kRunning && state != JobState::kPaused; }
+  const JobStep* Find(const StepKey& key) const;
+  const JobStep* Find(const std::string& step_name) const;
+};
+
+struct ArtifactRecord {
+  StepKey key;
+  std::string kind;
+  // The results without "layers" and "training", which grow with the model and the training: the planner and the reports
+  // need neither, and the whole manifest is a blob.
+  Json results;
+  std::vector<Digest> blobs;
+  int64_t bytes = 0;
+  int64_t created_ms = 0;
+};
+
+struct Worker {
+  std::string name, host, device;
+  PeerId peer;
+  int threads = 1;
+  Millis heard{0};
+  std::vector<Digest> cached;  // newest first
+  std::optional<Lease> lease;  // granted and not known to be given back
+  Millis not_before{0};        // after it gave a lease back unasked: it is probably draining
+};
+
+struct Model {
+  std::vector<storage::VersionRow> versions;  // 1, 2, …
+  std::map<std::string, int64_t> aliases;     // "champion", "previous"
+  const storage::VersionRow* Find(int64_t version) const;
+  const storage::VersionRow* Alias(const std::string& alias) const;
+};
+
+struct Counters {
+  int64_t stale_refused = 0;   // messages with an old lease
+  int64_t leases_lost = 0;
+  int64_t retries = 0;
+  int64_t steps_done = 0, steps_reused = 0, steps_failed = 0;
+  int64_t duplicates = 0;      // repeated messages, acknowledged again
+};
+
+struct State {
+  std::map<std::string, Job> jobs;
+  std::map<StepKey, Step> steps;
+  std::map<Digest, ArtifactRecord> artifacts;
+  std::map<std::string, Worker> workers;
+  std::map<PeerId, std::string> worker_of_peer;
+  std::map<std::string, Model> models;
+  Counters counters;
+  int64_t last_epoch = 0;
+  int64_t last_job_number = 0;
+  std::set<QueueRank> ready;
+  std::set<std::pair<Millis, StepKey>> delayed;  // ready steps in backoff
+  std::set<StepKey> running;                     // steps under a lease
+  bool draining = false;                         // no new grants
+
+  // The job of an id, a unique prefix of one, or "last". kNotFound, or kInvalid for an ambiguous prefix.
+  Result<const Job*> FindJob(std::string_view text) const;
+  const Step* FindStep(const StepKey& key) const;
+  const ArtifactRecord* ArtifactOf(const StepKey& key) const;  // null unless done
+};
+
+// At most kMaxMessageChars bytes, never cutting a character in two.
+std::string ClipText(std::string text);
+
+// Rows, as they are stored.
+storage::JobRow RowOf(const Job& job);
+storage::StepRow RowOf(const Step& step);
+// The stripped results that ArtifactRecord keeps.
+Json StripResults(Json results);
+
+}  // namespace pare::coordinator
