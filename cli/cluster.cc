@@ -1,0 +1,129 @@
+#include "cli/cluster.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "common/files.h"
+#include "common/json.h"
+
+namespace pare::cli {
+namespace {
+
+constexpr Millis kReadyTimeout{10'000};
+
+// The line `ready {…}` that a coordinator prints, or nothing when it ends or the time is over.
+std::string ReadLine(int fd, Millis timeout, const Clock& clock) {
+  std::string line;
+  Millis deadline = clock.Monotonic() + timeout;
+  while (clock.Monotonic() < deadline) {
+    pollfd item{fd, POLLIN, 0};
+    if (::poll(&item, 1, static_cast<int>((deadline - clock.Monotonic()).count())) <= 0) continue;
+    char c = 0;
+    if (::read(fd, &c, 1) != 1) return "";
+    if (c == '\n') return line;
+    line.push_back(c);
+  }
+  return "";
+}
+
+std::string LastLine(const std::string& path) {
+  auto text = ReadFile(path);
+  if (!text.ok() || text->empty()) return "";
+  while (!text->empty() && text->back() == '\n') text->pop_back();
+  return text->substr(text->rfind('\n') + 1);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LocalCluster>> LocalCluster::Start(const ClusterOptions& options) {
+  std::unique_ptr<LocalCluster> cluster(new LocalCluster(options));
+  TRY(MakeDirectories(options.store + "/logs"));
+  cluster->endpoint_ = options.endpoint;
+  if (options.endpoint.empty()) {
+    // The previous coordinator of this store may be ending right now: its lock goes with it.
+    Millis deadline = cluster->clock_.Monotonic() + kReadyTimeout;
+    Status status = cluster->StartCoordinator();
+    while (!status.ok() && status.error().code == ErrorCode::kConflict && cluster->clock_.Monotonic() < deadline) {
+      ::poll(nullptr, 0, 200);
+      status = cluster->StartCoordinator();
+    }
+    if (!status.ok()) return status.error();
+  }
+  cluster->workers_.resize(static_cast<size_t>(options.workers));
+  for (size_t i = 0; i < cluster->workers_.size(); ++i) TRY(cluster->StartWorker(i));
+  return cluster;
+}
+
+Status LocalCluster::StartCoordinator() {
+  SpawnOptions spawn;
+  spawn.arguments = {ExecutableDirectory() + "/pare-coordinator", "--store", options_.store, "--lease-timeout-ms", "3000", "--log-level", options_.log_level};
+  if (!endpoint_.empty()) {
+    spawn.arguments.push_back("--listen");  // the same address again, so that workers find it
+    spawn.arguments.push_back(endpoint_);
+  }
+  spawn.pipe_stdout = true;
+  spawn.output_path = LogPath("coordinator");
+  spawn.own_group = true;
+  ASSIGN_OR_RETURN(coordinator_, Process::Spawn(spawn));
+  std::string line = ReadLine(coordinator_->stdout_fd(), kReadyTimeout, clock_);
+  if (line.rfind("ready ", 0) != 0) {
+    coordinator_->Terminate(Millis(1000));
+    std::string last = LastLine(spawn.output_path);
+    bool held = last.find("in use by") != std::string::npos;
+    return Error{held ? ErrorCode::kConflict : ErrorCode::kIo, "the coordinator did not start: " + last + " (log: " + spawn.output_path + ")"};
+  }
+  ASSIGN_OR_RETURN(Json ready, ParseJson(line.substr(6), "coordinator's ready line"));
+  ASSIGN_OR_RETURN(endpoint_, StringField(ready, "endpoint"));
+  return Ok();
+}
+
+Status LocalCluster::StartWorker(size_t index) {
+  SpawnOptions spawn;
+  spawn.arguments = {ExecutableDirectory() + "/pare-worker", "--coordinator", endpoint_, "--store", options_.store, "--threads",
+                     std::to_string(options_.threads), "--log-level", options_.log_level};
+  spawn.output_path = LogPath("worker-" + std::to_string(index + 1));
+  spawn.own_group = true;
+  ASSIGN_OR_RETURN(workers_[index], Process::Spawn(spawn));
+  return Ok();
+}
+
+Status LocalCluster::Supervise() {
+  auto died = [&](const std::string& what, const std::string& how, const std::string& log) -> Status {
+    if (++restarts_ <= kMaxRestarts) return Ok();
+    return Error{ErrorCode::kInternal, what + " " + how + " again and again; see " + log};
+  };
+  if (coordinator_) {
+    if (auto how = coordinator_->Ended()) {
+      TRY(died("the coordinator", *how, LogPath("coordinator")));
+      TRY(StartCoordinator());
+    }
+  }
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    auto how = workers_[i]->Ended();
+    if (!how) continue;
+    TRY(died("worker " + std::to_string(i + 1), *how, LogPath("worker-" + std::to_string(i + 1))));
+    TRY(StartWorker(i));
+  }
+  return Ok();
+}
+
+void LocalCluster::EndAtOnce() {
+  for (auto& worker : workers_) {
+    if (worker) worker->Signal(SIGKILL);
+  }
+  if (coordinator_) coordinator_->Signal(SIGKILL);
+}
+
+LocalCluster::~LocalCluster() {
+  // Ask all, then wait: the workers end side by side.
+  for (auto& worker : workers_) {
+    if (worker) worker->Signal(SIGTERM);
+  }
+  for (auto& worker : workers_) {
+    if (worker) worker->Terminate(Millis(10'000));
+  }
+  if (coordinator_) coordinator_->Terminate(Millis(5'000));
+}
+
+}  // namespace pare::cli

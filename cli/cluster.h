@@ -1,0 +1,53 @@
+// LocalCluster: the coordinator and workers that `pare run` starts for itself, and supervises: what dies is started again.
+// Children die with this process. Belongs to the main thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/process.h"
+#include "common/result.h"
+
+namespace pare::cli {
+
+struct ClusterOptions {
+  std::string store;
+  std::string endpoint;  // of a coordinator that lives already; empty: start one
+  int workers = 1;
+  int threads = 1;
+  std::string log_level = "info";
+};
+
+inline constexpr int kMaxRestarts = 10;  // in a row, without a finished step in between
+
+class LocalCluster {
+ public:
+  // Starts everything; workers load libtorch while the caller goes on. Waits until the coordinator serves (at most 10 s; a
+  // previous holder of the store may still be ending).
+  static Result<std::unique_ptr<LocalCluster>> Start(const ClusterOptions& options);
+  // Asks the workers and then the coordinator to end, and waits.
+  ~LocalCluster();
+
+  const std::string& endpoint() const { return endpoint_; }
+  // Restarts what died. An error when it dies again and again: names the log.
+  Status Supervise();
+  void NoteProgress() { restarts_ = 0; }
+  void EndAtOnce();  // SIGKILL to all
+
+ private:
+  explicit LocalCluster(ClusterOptions options) : options_(std::move(options)) {}
+  Status StartCoordinator();
+  Status StartWorker(size_t index);
+  std::string LogPath(const std::string& name) const { return options_.store + "/logs/" + name + ".log"; }
+
+  ClusterOptions options_;
+  std::string endpoint_;
+  SystemClock clock_;
+  int restarts_ = 0;
+  std::unique_ptr<Process> coordinator_;  // null: not ours
+  std::vector<std::unique_ptr<Process>> workers_;
+};
+
+}  // namespace pare::cli

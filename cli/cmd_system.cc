@@ -1,0 +1,102 @@
+// doctor, version.
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "common/files.h"
+#include "common/process.h"
+#include "common/version.h"
+
+namespace pare::cli {
+namespace {
+
+struct Check {
+  std::string name, level, text;  // level: ok, warn, fail
+};
+
+Check CheckRunner() {
+  SpawnOptions spawn;
+  spawn.arguments = {ExecutableDirectory() + "/pare-runner", "--version"};
+  spawn.output_path = "/dev/null";
+  auto process = Process::Spawn(spawn);
+  if (!process.ok()) return {"libtorch", "fail", process.error().message + "; build it with ./scripts/build"};
+  auto ended = (*process)->Wait(Millis(20'000));
+  if (!ended) return {"libtorch", "fail", "pare-runner --version did not answer within 20 s"};
+  if ((*process)->code() != 0) return {"libtorch", "fail", "pare-runner " + *ended + "; run ./scripts/setup, or set PARE_TORCH_DIR and build again"};
+  return {"libtorch", "ok", "pare-runner starts"};
+}
+
+Check CheckStore(const std::string& store) {
+  if (Status made = MakeDirectories(store); !made.ok()) return {"store", "fail", made.error().message + "; give another --store"};
+  std::string path = store + "/.doctor." + std::to_string(::getpid());
+  SystemClock clock;
+  Millis begin = clock.Monotonic();
+  for (int i = 0; i < 10; ++i) {
+    if (Status written = WriteFileDurably(path, "x"); !written.ok()) return {"store", "fail", written.error().message};
+  }
+  ::unlink(path.c_str());
+  double ms = static_cast<double>((clock.Monotonic() - begin).count()) / 10.0;
+  char text[160];
+  std::snprintf(text, sizeof text, "%s is writable; a durable small write takes %.1f ms", store.c_str(), ms);
+  return {"store", ms > 100 ? "warn" : "ok", std::string(text) + (ms > 100 ? ": a slow disk makes every step slow" : "")};
+}
+
+Check CheckSpace(const std::string& store) {
+  struct statvfs info{};
+  if (::statvfs(store.c_str(), &info) != 0) return {"space", "warn", "free space of " + store + " cannot be read"};
+  double gigabytes = static_cast<double>(info.f_bavail) * static_cast<double>(info.f_frsize) / 1e9;
+  char text[80];
+  std::snprintf(text, sizeof text, "%.1f GB free", gigabytes);
+  return {"space", gigabytes < 0.2 ? "fail" : gigabytes < 2 ? "warn" : "ok", std::string(text) + (gigabytes < 2 ? "; free some or use another --store" : "")};
+}
+
+Check CheckClock() {
+  SystemClock clock;
+  bool sane = clock.Wall().ms > 1'700'000'000'000;
+  return {"clock", sane ? "ok" : "warn", Iso8601(clock.Wall()) + (sane ? "" : ": the clock is wrong; creation times will be, too")};
+}
+
+Check CheckDevice() {
+  bool gpu = ::access("/dev/nvidia0", F_OK) == 0;
+  return {"device", "ok", gpu ? "cpu; an NVIDIA device is present, but this version runs steps on the CPU" : "cpu (no NVIDIA device)"};
+}
+
+Check CheckData() {
+  bool there = ::access("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz", R_OK) == 0;
+  return {"fashion-mnist", there ? "ok" : "warn", there ? "present" : "missing: install the Debian package dataset-fashion-mnist"};
+}
+
+int Doctor(const Target& target) {
+  std::vector<Check> checks = {CheckRunner(), CheckStore(target.store), CheckSpace(target.store), CheckClock(), CheckDevice(), CheckData()};
+  Json list = Json::array();
+  bool failed = false;
+  for (const Check& c : checks) {
+    failed = failed || c.level == "fail";
+    list.push_back({{"check", c.name}, {"level", c.level}, {"text", c.text}});
+    if (!target.json) std::printf("%-5s %-14s %s\n", c.level == "ok" ? "OK" : c.level == "warn" ? "WARN" : "FAIL", c.name.c_str(), c.text.c_str());
+  }
+  if (target.json) std::printf("%s\n", Canonical(list).c_str());
+  return failed ? 1 : 0;
+}
+
+}  // namespace
+
+void AddSystemCommands(CLI::App& app, Context& context) {
+  CLI::App* command = AddCommand(app, context, "doctor", "Checks what Pare needs on this machine: libraries, disk, clock, device, data.", "pare doctor");
+  command->callback([&context] { context.action = [&context] { return Doctor(context.target); }; });
+  command = AddCommand(app, context, "version", "Prints the versions.", "pare version --json");
+  command->callback([&context] {
+    context.action = [&context] {
+      Json v = {{"pare", kPareVersion}, {"protocol", kProtocolVersion}, {"engine", kEngineVersion}};
+      if (context.target.json) std::printf("%s\n", Canonical(v).c_str());
+      else std::printf("pare %s (protocol %d, engine %s)\n", std::string(kPareVersion).c_str(), kProtocolVersion, std::string(kEngineVersion).c_str());
+      return 0;
+    };
+  });
+}
+
+}  // namespace pare::cli

@@ -1,0 +1,39 @@
+// Connection: how a command reaches its coordinator: over a socket, or by opening a local store that no coordinator holds.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/result.h"
+
+namespace pare::cli {
+
+struct Target {
+  std::string coordinator;  // endpoint; empty: the store
+  std::string store;        // directory
+  bool json = false;        // print for machines
+};
+
+class Connection {
+ public:
+  virtual ~Connection() = default;
+  // The result of docs/protocol.md, or the coordinator's error with its code. kUnreachable after `timeout` without an answer.
+  virtual Result<Json> Call(const std::string& method, const Json& args) = 0;
+};
+
+// To an endpoint; does not wait for the other side.
+Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Millis timeout = Millis(10'000));
+// --coordinator, else a living coordinator of the store, else the store itself. `create`: a store that is not there yet is
+// made; without it that is kNotFound.
+Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create = false);
+
+// $PARE_STORE, else ~/.local/share/pare.
+std::string DefaultStore();
+// Exit codes: 0 done, 1 failed, 2 usage or recipe, 3 not found, 4 unreachable, 130 interrupted.
+int ExitCodeOf(ErrorCode code);
+// Prints "pare: message" (or {"error": …} with json) and returns the exit code.
+int Fail(const Error& error, bool json);
+
+}  // namespace pare::cli

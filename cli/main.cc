@@ -1,0 +1,48 @@
+// pare: the command line.
+#include <cstdlib>
+#include <cstring>
+
+#include "cli/commands.h"
+#include "common/log.h"
+#include "coordinator/coordinator_main.h"
+#include "worker/agent/worker_main.h"
+
+namespace pare::cli {
+
+CLI::App* AddCommand(CLI::App& app, Context& context, const std::string& name, const std::string& description, const std::string& example) {
+  CLI::App* command = app.add_subcommand(name, description);
+  command->footer("Example:\n  " + example +
+                  "\n\nExit codes: 0 done, 1 failed, 2 bad usage or recipe, 3 not found, 4 cannot reach the coordinator, 130 interrupted and resumable.");
+  command->add_option("--store", context.target.store, "store directory; default $PARE_STORE or ~/.local/share/pare");
+  command->add_option("--coordinator", context.target.coordinator, "endpoint of a coordinator; default $PARE_COORDINATOR, else the store");
+  command->add_flag("--json", context.target.json, "print JSON");
+  return command;
+}
+
+int Main(int argc, char** argv) {
+  // The daemons have command lines of their own.
+  if (argc > 1 && std::strcmp(argv[1], "coordinator") == 0) return coordinator::CoordinatorMain(argc - 1, argv + 1);
+  if (argc > 1 && std::strcmp(argv[1], "worker") == 0) return worker::WorkerMain(argc - 1, argv + 1);
+  InitLog("pare", LogLevel::kWarning);
+  Context context;
+  CLI::App app("Pare makes trained networks smaller and faster: submit a recipe, watch it, resume it, export the best candidate.", "pare");
+  app.require_subcommand(1);
+  app.footer("Also: pare coordinator --help, pare worker --help.\nExample:\n  pare run recipes/tiny.yaml");
+  AddRunCommands(app, context);
+  AddPlanCommand(app, context);
+  AddJobCommands(app, context);
+  AddModelCommands(app, context);
+  AddSystemCommands(app, context);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  if (context.target.store.empty()) context.target.store = DefaultStore();
+  if (const char* endpoint = std::getenv("PARE_COORDINATOR"); endpoint != nullptr && context.target.coordinator.empty()) context.target.coordinator = endpoint;
+  return context.action();
+}
+
+}  // namespace pare::cli
+
+int main(int argc, char** argv) { return pare::cli::Main(argc, argv); }
