@@ -1,0 +1,121 @@
+#include "storage/blob_service.h"
+
+namespace pare::storage {
+namespace {
+
+// A message: one line of JSON, a newline, raw bytes.
+std::string Pack(const Json& head, std::string_view payload = {}) {
+  std::string out = Canonical(head) + "\n";
+  out += payload;
+  return out;
+}
+
+Error Bad(const std::string& text) { return Error{ErrorCode::kInvalid, "blob service: " + text}; }
+
+}  // namespace
+
+std::string BlobService::Handle(std::string_view request) {
+  size_t end = request.find('\n');
+  auto json = ParseJson(request.substr(0, end), "blob request");
+  if (!json.ok() || !json->is_object() || end == std::string_view::npos) {
+    return Pack({{"id", 0}, {"ok", false}, {"code", "invalid"}, {"message", "blob service: not a request"}});
+  }
+  int64_t id = 0;
+  if (auto value = IntField(*json, "id"); value.ok()) id = *value;
+  Result<std::string> reply = Dispatch(*json, request.substr(end + 1));
+  if (reply.ok()) {
+    // Dispatch leaves room for the id: it returns the rest of the head and the payload.
+    return "{\"id\":" + std::to_string(id) + "," + *reply;
+  }
+  return Pack({{"id", id}, {"ok", false}, {"code", ToString(reply.error().code)}, {"message", reply.error().message}});
+}
+
+Result<std::string> BlobService::Dispatch(const Json& request, std::string_view payload) {
+  ASSIGN_OR_RETURN(std::string op, StringField(request, "op"));
+  if (op == "get") return Get(request);
+  if (op == "begin") return Begin(request);
+  if (op == "chunk") return Chunk(request, payload);
+  if (op == "commit") return Commit(request);
+  if (op == "stat") {
+    ASSIGN_OR_RETURN(Digest digest, DigestField(request, "digest"));
+    ASSIGN_OR_RETURN(bool there, blobs_.Contains(digest));
+    return std::string("\"ok\":true,\"there\":") + (there ? "true" : "false") + "}\n";
+  }
+  return Bad("unknown operation '" + op + "'");
+}
+
+Result<std::string> BlobService::Get(const Json& request) {
+  ASSIGN_OR_RETURN(Digest digest, DigestField(request, "digest"));
+  ASSIGN_OR_RETURN(int64_t offset, IntField(request, "offset"));
+  ASSIGN_OR_RETURN(int64_t length, IntField(request, "length"));
+  ASSIGN_OR_RETURN(BlobView view, blobs_.Get(digest));
+  auto size = static_cast<int64_t>(view.bytes.size());
+  if (offset < 0 || offset > size || length < 0 || length > kBlobChunk) return Bad("get outside the blob, or of more than 1 MiB");
+  length = std::min(length, size - offset);
+  return "\"ok\":true,\"size\":" + std::to_string(size) + "}\n" + std::string(view.text().substr(static_cast<size_t>(offset), static_cast<size_t>(length)));
+}
+
+Result<std::string> BlobService::Begin(const Json& request) {
+  ASSIGN_OR_RETURN(Digest digest, DigestField(request, "digest"));
+  ASSIGN_OR_RETURN(int64_t size, IntField(request, "size"));
+  if (size < 0 || size > kMaxUploadBytes) return Bad("a blob has at most " + std::to_string(kMaxUploadBytes) + " bytes");
+  ASSIGN_OR_RETURN(bool there, blobs_.Contains(digest));
+  if (there) return "\"ok\":true,\"there\":true,\"upload\":0,\"offset\":" + std::to_string(size) + "}\n";
+  for (auto& [id, upload] : uploads_) {  // an interrupted upload of the same blob goes on
+    if (upload.digest == digest && upload.size == size) {
+      return "\"ok\":true,\"there\":false,\"upload\":" + std::to_string(id) + ",\"offset\":" + std::to_string(upload.bytes.size()) + "}\n";
+    }
+  }
+  if (uploads_.size() >= kMaxUploads) uploads_.erase(uploads_.begin());
+  int64_t id = next_upload_++;
+  uploads_[id] = Upload{digest, size, {}};
+  return "\"ok\":true,\"there\":false,\"upload\":" + std::to_string(id) + ",\"offset\":0}\n";
+}
+
+Result<std::string> BlobService::Chunk(const Json& request, std::string_view payload) {
+  ASSIGN_OR_RETURN(int64_t id, IntField(request, "upload"));
+  ASSIGN_OR_RETURN(int64_t offset, IntField(request, "offset"));
+  auto it = uploads_.find(id);
+  if (it == uploads_.end()) return Error{ErrorCode::kNotFound, "blob service: no such upload; begin again"};
+  Upload& upload = it->second;
+  auto have = static_cast<int64_t>(upload.bytes.size()), more = static_cast<int64_t>(payload.size());
+  if (more > kBlobChunk || offset > have || offset < 0 || offset + more > upload.size) return Bad("chunk outside the upload");
+  // A repeated chunk brings nothing new.
+  if (offset + more > have) upload.bytes += payload.substr(static_cast<size_t>(have - offset));
+  return "\"ok\":true,\"offset\":" + std::to_string(upload.bytes.size()) + "}\n";
+}
+
+Result<std::string> BlobService::Commit(const Json& request) {
+  ASSIGN_OR_RETURN(int64_t id, IntField(request, "upload"));
+  auto it = uploads_.find(id);
+  if (it == uploads_.end()) return Error{ErrorCode::kNotFound, "blob service: no such upload; begin again"};
+  Upload upload = std::move(it->second);
+  uploads_.erase(it);
+  if (DigestOf(std::string_view(upload.bytes)) != upload.digest) {
+    return Error{ErrorCode::kCorrupt, "blob service: what arrived is not blob " + upload.digest.hex()};
+  }
+  ASSIGN_OR_RETURN(Digest digest, blobs_.Put(std::string_view(upload.bytes)));
+  CHECK(digest == upload.digest);
+  return std::string("\"ok\":true}\n");
+}
+
+Result<std::unique_ptr<BlobServer>> BlobServer::Start(const std::string& endpoint, BlobStore& blobs) {
+  ASSIGN_OR_RETURN(std::unique_ptr<ServerTransport> transport, ListenZmq(endpoint));
+  std::unique_ptr<BlobServer> server(new BlobServer());
+  server->endpoint_ = transport->endpoint();
+  // The socket moves to the thread before its first use there; nobody else touches it again.
+  server->thread_ = std::thread([&blobs, ending = &server->ending_, transport = std::shared_ptr<ServerTransport>(std::move(transport))] {
+    BlobService service(blobs);
+    while (!ending->load()) {
+      for (Incoming& in : transport->Receive(Millis(100), 16)) transport->Send(in.peer, service.Handle(in.message));
+    }
+  });
+  return server;
+}
+
+BlobServer::~BlobServer() {
+  ending_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace pare::storage
