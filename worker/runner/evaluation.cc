@@ -1,0 +1,86 @@
+#include "worker/runner/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pare::runner {
+namespace {
+
+size_t SampleSize(const data::Split& split) {
+  const model::Shape& shape = split.samples.shape();
+  return static_cast<size_t>(model::ElementCount(model::Shape(shape.begin() + 1, shape.end())));
+}
+
+void MarkCorrect(std::span<const float> logits, std::span<const int64_t> labels, size_t first, std::string& bitmap) {
+  size_t classes = logits.size() / labels.size();
+  for (size_t i = 0; i < labels.size(); ++i) {
+    const float* row = logits.data() + i * classes;
+    auto best = std::max_element(row, row + classes) - row;  // the first of equals
+    if (best == labels[i]) bitmap[(first + i) / 8] = static_cast<char>(bitmap[(first + i) / 8] | 1 << ((first + i) % 8));
+  }
+}
+
+}  // namespace
+
+EvaluationCounts EvaluateRows(engine::Network& network, const data::Split& split, const data::DataSpec& spec,
+                              std::span<const uint32_t> rows, std::string* bitmap) {
+  EvaluationCounts counts;
+  counts.total = static_cast<int64_t>(rows.size());
+  size_t sample = SampleSize(split), limit = std::min<size_t>(kEvaluationBatch, rows.size());
+  std::vector<float> samples(limit * sample), logits;
+  std::vector<int64_t> labels(limit);
+  if (bitmap != nullptr) {
+    bitmap->assign((rows.size() + 7) / 8, '\0');
+    logits.resize(limit * static_cast<size_t>(network.classes()));
+  }
+  double loss_sum = 0.0;
+  for (size_t first = 0; first < rows.size(); first += limit) {
+    size_t n = std::min(limit, rows.size() - first);
+    std::span<float> batch(samples.data(), n * sample);
+    std::span<int64_t> batch_labels(labels.data(), n);
+    std::span<float> batch_logits(logits.data(), bitmap == nullptr ? 0 : n * static_cast<size_t>(network.classes()));
+    data::Gather(split, spec, rows.subspan(first, n), batch);
+    data::GatherLabels(split, rows.subspan(first, n), batch_labels);
+    engine::BatchResult result = network.EvaluateBatch(batch, batch_labels, batch_logits);
+    counts.correct += result.correct;
+    loss_sum += result.loss * static_cast<double>(n);
+    if (bitmap != nullptr) MarkCorrect(batch_logits, batch_labels, first, *bitmap);
+  }
+  counts.loss = loss_sum / static_cast<double>(rows.size());
+  return counts;
+}
+
+double Percent(int64_t correct, int64_t total) { return 100.0 * static_cast<double>(correct) / static_cast<double>(total); }
+
+Interval WilsonInterval(int64_t correct, int64_t total) {
+  constexpr double z = 1.959963984540054;  // 97.5 % quantile of the normal distribution
+  double n = static_cast<double>(total), p = static_cast<double>(correct) / n;
+  double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
+  double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+  return {100.0 * std::max(0.0, middle - half), 100.0 * std::min(1.0, middle + half)};
+}
+
+Status CheckFits(const model::Graph& graph, const model::GraphInfo& info, const data::Dataset& dataset,
+                 const data::DataSpec& spec) {
+  const model::Shape& all = dataset.train.samples.shape();
+  model::Shape sample(all.begin() + 1, all.end());
+  if (graph.nodes.empty() || graph.nodes[0].attributes.shape != sample) {
+    std::string takes = graph.nodes.empty() ? "nothing" : model::ToString(graph.nodes[0].attributes.shape);
+    return Error{ErrorCode::kInvalid, "the model takes samples of shape " + takes + ", the dataset has " + model::ToString(sample)};
+  }
+  const model::Shape& output = info.shapes[static_cast<size_t>(graph.IndexOf(graph.output))];
+  if (output.size() != 1 || output[0] < dataset.classes) {
+    return Error{ErrorCode::kInvalid, "the model's output has shape " + model::ToString(output) + ", the dataset has " +
+                                          std::to_string(dataset.classes) + " classes"};
+  }
+  size_t channels = sample.size() == 3 ? static_cast<size_t>(sample[0]) : 1;
+  for (const auto* list : {&spec.offset, &spec.scale}) {
+    if (list->empty() || list->size() == channels) continue;
+    return Error{ErrorCode::kInvalid, "data: offset and scale have " + std::to_string(list->size()) +
+                                          " entries, samples of shape " + model::ToString(sample) + " have " +
+                                          std::to_string(channels) + " channels"};
+  }
+  return Ok();
+}
+
+}  // namespace pare::runner

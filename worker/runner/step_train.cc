@@ -1,0 +1,96 @@
+// train, retrain and gradual prune: the steps around the training loop. They differ in where weights, masks and epochs
+// come from, nothing else.
+#include "common/log.h"
+#include "model/initialize.h"
+#include "worker/runner/steps.h"
+#include "worker/runner/training.h"
+
+namespace pare::runner {
+namespace {
+
+struct TrainPlan {
+  const storage::Checkpoint& from;
+  model::TensorMap weights;
+  TrainOptions options;
+  EpochRange range;
+  std::optional<GradualPruning> gradual;
+};
+
+// The step's snapshot. One that is gone or damaged costs time, not the step: it starts afresh.
+std::optional<Snapshot> LoadSnapshot(StepContext& context) {
+  const Digest& digest = context.assignment.snapshot;
+  if (digest.is_none()) return std::nullopt;
+  auto load = [&]() -> Result<Snapshot> {
+    ASSIGN_OR_RETURN(storage::BlobView blob, context.environment.blobs.Get(digest));
+    return DecodeSnapshot(blob.bytes, blob.keep_alive, context.assignment.key);
+  };
+  Result<Snapshot> snapshot = load();
+  if (snapshot.ok()) return *std::move(snapshot);
+  LogWarning("step " + context.assignment.key.brief() + " starts afresh: snapshot " + digest.brief() + ": " +
+             snapshot.error().message);
+  return std::nullopt;
+}
+
+// Absent or of another type: off. Hints change no result.
+double Hint(const Json& hints, const char* name) {
+  auto it = hints.is_object() ? hints.find(name) : hints.end();
+  return it != hints.end() && it->is_number() ? it->get<double>() : 0.0;
+}
+
+Result<StepOutput> TrainAndStore(StepContext& context, TrainPlan plan) {
+  ASSIGN_OR_RETURN(StepData data, LoadData(context));
+  ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(plan.from.graph));
+  TRY(model::CheckWeights(info, plan.weights));
+  methods::ApplyMasks(plan.from.masks, plan.weights);
+  TrainJob job{plan.from.graph, info, std::move(plan.weights), plan.from.masks, *data.dataset, data.spec,
+               std::move(plan.options), plan.range, std::move(plan.gradual), context.spec.seed, context.assignment.key};
+  job.device = context.environment.device;
+  job.threads = context.environment.threads;
+  job.snapshot_every_epochs = static_cast<int64_t>(Hint(context.assignment.hints, "snapshot_every_epochs"));
+  job.snapshot_every_seconds = Hint(context.assignment.hints, "snapshot_every_seconds");
+  TrainServices services{context.hooks, context.snapshots, context.environment.clock, context.stopped};
+  ASSIGN_OR_RETURN(TrainResult trained, Train(std::move(job), LoadSnapshot(context), services));
+  storage::Checkpoint checkpoint{plan.from.graph, std::move(trained.weights), std::move(trained.masks)};
+  return MakeCheckpoint(context, std::move(checkpoint), &trained.history);
+}
+
+}  // namespace
+
+Result<StepOutput> RunTrain(StepContext& context) {
+  ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
+  TrainPlan plan{input->checkpoint, input->checkpoint.tensors};
+  ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
+  ASSIGN_OR_RETURN(plan.range, EpochRangeFromJson(context.spec.params, plan.options));
+  return TrainAndStore(context, std::move(plan));
+}
+
+Result<StepOutput> RunRetrain(StepContext& context) {
+  ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
+  TrainPlan plan{input->checkpoint, input->checkpoint.tensors};
+  if (context.assignment.inputs.contains("rewind")) {
+    // Weight rewind: earlier weights under the present masks, buffers included.
+    ASSIGN_OR_RETURN(auto rewind, InputCheckpoint(context, "rewind"));
+    if (rewind->checkpoint.graph != input->checkpoint.graph) {
+      return Error{ErrorCode::kInvalid, "input 'rewind' has another graph than input 'model'"};
+    }
+    plan.weights = rewind->checkpoint.tensors;
+  } else if (context.spec.inputs.contains("rewind")) {
+    return Error{ErrorCode::kInvalid, "input 'rewind' is missing"};
+  }
+  ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
+  ASSIGN_OR_RETURN(plan.range, EpochRangeFromJson(context.spec.params, plan.options));
+  return TrainAndStore(context, std::move(plan));
+}
+
+Result<StepOutput> RunGradualPrune(StepContext& context) {
+  ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
+  TrainPlan plan{input->checkpoint, input->checkpoint.tensors};
+  ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
+  ASSIGN_OR_RETURN(int64_t draw, IntField(context.spec.params, "draw_epoch"));
+  plan.range = {0, plan.options.epochs, draw};
+  ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(input->checkpoint.graph));
+  ASSIGN_OR_RETURN(plan.gradual, GradualPruningFromJson(context.spec.params, info, plan.options.epochs));
+  return TrainAndStore(context, std::move(plan));
+}
+
+}  // namespace pare::runner

@@ -1,0 +1,64 @@
+#include "worker/runner/steps.h"
+
+#include "model/counts.h"
+
+namespace pare::runner {
+namespace {
+
+constexpr StepKind kKinds[] = {
+    {"initialize", RunInitialize}, {"import", RunImport}, {"train", RunTrain},
+    {"retrain", RunRetrain},       {"prune", RunPrune},   {"evaluate", RunEvaluate},
+};
+
+}  // namespace
+
+std::span<const StepKind> StepKinds() { return kKinds; }
+
+Result<std::shared_ptr<const LoadedCheckpoint>> InputCheckpoint(StepContext& context, const std::string& role) {
+  auto input = context.assignment.inputs.find(role);
+  if (input == context.assignment.inputs.end()) {
+    return Error{ErrorCode::kInvalid, "input '" + role + "' is missing"};
+  }
+  auto loaded = context.environment.cache.Checkpoint(input->second);
+  if (!loaded.ok()) return loaded.error().With("input '" + role + "'");
+  return loaded;
+}
+
+Result<StepData> LoadData(StepContext& context) {
+  StepData data;
+  if (!context.spec.data.is_object() || !context.assignment.data.is_object()) {
+    return Error{ErrorCode::kInvalid, "field 'data': a step of kind " + context.spec.kind + " needs a dataset"};
+  }
+  ASSIGN_OR_RETURN(data.spec, data::DataSpecFromJson(context.spec.data));
+  ASSIGN_OR_RETURN(data::DataInfo info, data::DataInfoFromJson(context.assignment.data));
+  auto dataset = context.environment.cache.Dataset(info, data.spec.fingerprint);
+  if (!dataset.ok()) return dataset.error().With("data");
+  data.dataset = *dataset;
+  return data;
+}
+
+Result<storage::BlobReference> PutBlob(StepContext& context, std::string_view bytes) {
+  ASSIGN_OR_RETURN(Digest digest, context.environment.blobs.Put(bytes));
+  return storage::BlobReference{digest, static_cast<int64_t>(bytes.size())};
+}
+
+Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint,
+                                  const std::vector<EpochRecord>* history) {
+  ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(checkpoint.graph));
+  ASSIGN_OR_RETURN(std::string bytes, storage::EncodeCheckpoint(checkpoint));
+  ASSIGN_OR_RETURN(storage::BlobReference blob, PutBlob(context, bytes));
+  StepOutput output;
+  output.kind = "checkpoint";
+  output.results = model::ToJson(model::Summarize(checkpoint.graph, info, checkpoint.tensors, checkpoint.masks));
+  output.results["checkpoint_bytes"] = blob.bytes;
+  if (history != nullptr) {
+    Json epochs = Json::array();
+    for (const EpochRecord& record : *history) epochs.push_back(ToJson(record));
+    output.results["training"] = {{"epochs", history->size()}, {"history", std::move(epochs)}};
+  }
+  output.blobs.emplace("checkpoint", blob);
+  output.checkpoint = std::move(checkpoint);
+  return output;
+}
+
+}  // namespace pare::runner

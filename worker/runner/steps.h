@@ -1,0 +1,78 @@
+// The step kinds a runner executes, in one explicit table. Each turns a spec and its inputs into an artifact's content; it
+// stores the blobs, never the manifest. promote is decided by the coordinator (recipes/planner.h), not here.
+//
+// One thread. Errors: kInvalid (spec, data or model: names the field), kNotFound/kCorrupt (an input), kDiverged, kStopped
+// (context.stopped holds the snapshot, if any).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/clock.h"
+#include "recipes/step.h"
+#include "storage/artifact.h"
+#include "storage/blob_store.h"
+#include "worker/runner/hooks.h"
+#include "worker/runner/input_cache.h"
+#include "worker/runner/snapshot.h"
+#include "worker/runner/snapshot_writer.h"
+#include "worker/step_runner.h"
+
+namespace pare::runner {
+
+// What a runner has for all its steps.
+struct Environment {
+  storage::BlobStore& blobs;
+  InputCache& cache;
+  const Clock& clock;
+  int threads = 1;
+  std::string device = "cpu";
+};
+
+// One step.
+struct StepContext {
+  const Environment& environment;
+  const worker::Assignment& assignment;
+  const recipes::StepSpec& spec;
+  StepHooks& hooks;
+  SnapshotWriter& snapshots;
+  std::optional<StoredSnapshot> stopped;
+};
+
+struct StepOutput {
+  std::string kind;  // of the artifact
+  std::map<std::string, storage::BlobReference> blobs;
+  Json results;
+  std::optional<storage::Checkpoint> checkpoint;  // of a checkpoint artifact, for the cache
+};
+
+struct StepKind {
+  std::string_view name;
+  Result<StepOutput> (*run)(StepContext&);
+};
+std::span<const StepKind> StepKinds();
+
+Result<StepOutput> RunInitialize(StepContext& context);
+Result<StepOutput> RunImport(StepContext& context);
+Result<StepOutput> RunTrain(StepContext& context);
+Result<StepOutput> RunRetrain(StepContext& context);
+Result<StepOutput> RunPrune(StepContext& context);
+Result<StepOutput> RunGradualPrune(StepContext& context);  // what RunPrune does for schedules over training
+Result<StepOutput> RunEvaluate(StepContext& context);
+
+// Shared by the above.
+Result<std::shared_ptr<const LoadedCheckpoint>> InputCheckpoint(StepContext& context, const std::string& role);
+struct StepData {
+  std::shared_ptr<const data::Dataset> dataset;
+  data::DataSpec spec;
+};
+Result<StepData> LoadData(StepContext& context);
+Result<storage::BlobReference> PutBlob(StepContext& context, std::string_view bytes);
+// Encodes, stores and summarizes; history: of the training, nullptr if there was none.
+Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint,
+                                  const std::vector<EpochRecord>* history);
+
+}  // namespace pare::runner

@@ -1,0 +1,292 @@
+#include "worker/runner/training.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/random.h"
+#include "worker/engine/network.h"
+#include "worker/runner/evaluation.h"
+
+namespace pare::runner {
+namespace {
+
+class Trainer {
+ public:
+  Trainer(TrainJob job, const TrainServices& services) : job_(std::move(job)), services_(services) {}
+
+  Status Prepare(std::optional<Snapshot> resume);
+  Result<TrainResult> Run();
+
+ private:
+  Status CheckStop();
+  Status RunBatch();
+  Status RefreshMasks();
+  Status EndEpoch();
+  void SetMasks();
+  void ReportProgress(bool epoch_end);
+  void SnapshotIfDue(bool epoch_end);
+  Status CheckFinite();
+  Snapshot Capture() const;
+  Json PositionJson() const { return {{"epoch", position_.epoch}, {"batch", position_.batch}}; }
+  // Batches of the step done so far.
+  int64_t done() const { return (position_.epoch - job_.range.start) * batches_ + position_.batch; }
+  int64_t draw_epoch(int64_t epoch) const { return job_.range.draw + epoch - job_.range.start; }
+  Error Diverged(const std::string& what) const;
+
+  TrainJob job_;
+  const TrainServices& services_;
+  std::unique_ptr<engine::Network> network_;
+  std::unique_ptr<engine::Optimizer> optimizer_;
+  data::SplitIndices split_;
+  std::vector<MaskRefresh> refreshes_;
+  std::vector<float> mask_;  // flat, like the parameters; empty without masks
+  TrainPosition position_;
+  int64_t batches_ = 0;  // per epoch
+
+  std::vector<uint32_t> order_;  // rows of the present epoch
+  int64_t order_epoch_ = -1;
+  std::vector<float> samples_;
+  std::vector<int64_t> labels_;
+  size_t sample_size_ = 0;
+
+  Millis began_{0}, last_progress_{0}, last_snapshot_{0};
+  int64_t began_at_ = 0;  // done() when this run began
+  double learning_rate_ = 0.0;
+};
+
+Status Trainer::Prepare(std::optional<Snapshot> resume) {
+  TRY(CheckFits(job_.graph, job_.info, job_.dataset, job_.data));
+  int64_t count = job_.dataset.train.samples.shape()[0];
+  if (job_.data.validation < 0 || job_.data.validation >= count) {
+    return Error{ErrorCode::kInvalid, "data: validation: " + std::to_string(job_.data.validation) + " of " +
+                                          std::to_string(count) + " training samples leaves none to train on"};
+  }
+  split_ = data::CutValidation(count, job_.data.validation, job_.data.split_seed);
+  auto rows = static_cast<int64_t>(split_.train.size());
+  int64_t batch = std::min(job_.options.batch_size, rows);
+  batches_ = (rows + job_.options.batch_size - 1) / job_.options.batch_size;
+  sample_size_ = static_cast<size_t>(model::ElementCount(job_.dataset.train.samples.shape()) / count);
+  samples_.resize(static_cast<size_t>(batch) * sample_size_);
+  labels_.resize(static_cast<size_t>(batch));
+  if (job_.gradual) refreshes_ = MaskRefreshes(*job_.gradual, batches_);
+  if (resume) {
+    job_.weights = std::move(resume->weights);
+    job_.masks = std::move(resume->masks);
+    position_ = std::move(resume->position);
+    if (position_.epoch < job_.range.start || position_.epoch > job_.range.stop || position_.batch < 0 ||
+        position_.batch >= batches_) {
+      return Error{ErrorCode::kCorrupt, "snapshot: its position is outside of the step"};
+    }
+  } else {
+    position_.epoch = job_.range.start;
+  }
+  engine::NetworkOptions options;
+  options.device = job_.device;
+  options.threads = job_.threads;
+  options.shards = static_cast<int>(job_.options.shards);
+  options.max_batch = std::max(batch, kEvaluationBatch);
+  options.seed = job_.seed;
+  ASSIGN_OR_RETURN(network_, engine::Network::Create(job_.graph, job_.weights, options));
+  optimizer_ = engine::Optimizer::Create(job_.options.optimizer, static_cast<int64_t>(network_->parameters().size()));
+  if (resume) TRY(optimizer_->SetState(resume->optimizer));
+  job_.weights.clear();
+  SetMasks();
+  began_ = last_snapshot_ = services_.clock.Monotonic();
+  last_progress_ = began_ - kProgressInterval;
+  began_at_ = done();
+  if (!resume) TRY(RefreshMasks());
+  return Ok();
+}
+
+Result<TrainResult> Trainer::Run() {
+  while (position_.epoch < job_.range.stop) {
+    while (position_.batch < batches_) {
+      TRY(CheckStop());
+      TRY(RunBatch());
+      ++position_.batch;
+      TRY(RefreshMasks());
+      if (position_.batch < batches_) {
+        ReportProgress(false);
+        SnapshotIfDue(false);
+      }
+    }
+    TRY(EndEpoch());
+  }
+  network_->Pull();
+  TrainResult result{network_->Weights(), std::move(job_.masks), std::move(position_.history)};
+  methods::ApplyMasks(result.masks, result.weights);
+  return result;
+}
+
+Status Trainer::CheckStop() {
+  if (auto stored = services_.snapshots.Poll()) services_.hooks.Snapshot(stored->blob, stored->position);
+  std::optional<StopRequest> stop = services_.hooks.StopRequested();
+  if (!stop) return Ok();
+  if (stop->keep) services_.stopped = services_.snapshots.WriteNow(EncodeSnapshot(Capture(), job_.step), PositionJson());
+  return Error{ErrorCode::kStopped, "stopped before batch " + std::to_string(position_.batch) + " of epoch " +
+                                        std::to_string(position_.epoch)};
+}
+
+Status Trainer::RunBatch() {
+  int64_t draw = draw_epoch(position_.epoch);
+  if (order_epoch_ != position_.epoch) {
+    RandomStream stream(job_.seed, RandomPurpose::kShuffle, static_cast<uint64_t>(draw));
+    order_ = Permutation(stream, static_cast<uint32_t>(split_.train.size()));
+    for (uint32_t& row : order_) row = split_.train[row];
+    order_epoch_ = position_.epoch;
+  }
+  auto size = static_cast<size_t>(job_.options.batch_size), first = static_cast<size_t>(position_.batch) * size;
+  size_t n = std::min(size, order_.size() - first);
+  std::span<const uint32_t> rows(order_.data() + first, n);
+  std::span<float> samples(samples_.data(), n * sample_size_);
+  std::span<int64_t> labels(labels_.data(), n);
+  if (job_.data.flip || job_.data.shift > 0) {
+    data::GatherAugmented(job_.dataset.train, job_.data, rows, job_.seed, draw, samples);
+  } else {
+    data::Gather(job_.dataset.train, job_.data, rows, samples);
+  }
+  data::GatherLabels(job_.dataset.train, rows, labels);
+
+  learning_rate_ = engine::LearningRate(job_.options.schedule, position_.epoch, position_.batch, batches_);
+  engine::BatchResult result =
+      network_->TrainBatch(samples, labels, {draw, position_.batch}, {job_.options.label_smoothing});
+  if (!std::isfinite(result.loss)) return Diverged("the loss is not a number");
+  double scale = 1.0;
+  if (job_.options.clip_norm > 0.0) {
+    // As torch.nn.utils.clip_grad_norm_.
+    scale = std::min(1.0, job_.options.clip_norm / (engine::GradientNorm(network_->gradients()) + 1e-6));
+  }
+  optimizer_->Step(network_->parameters(), network_->gradients(), mask_, learning_rate_, scale);
+  network_->Push();
+  position_.loss_sum += result.loss * static_cast<double>(n);
+  position_.correct += result.correct;
+  position_.samples += static_cast<int64_t>(n);
+  return Ok();
+}
+
+Status Trainer::RefreshMasks() {
+  int64_t now = done();
+  auto due = std::find_if(refreshes_.begin(), refreshes_.end(), [&](const MaskRefresh& r) { return r.batch == now; });
+  if (due == refreshes_.end()) return Ok();
+  network_->Pull();
+  std::span<const float> parameters = network_->parameters();
+  std::vector<methods::WeightView> views;
+  for (const std::string& name : job_.gradual->options.tensors) {
+    auto spec = std::find_if(job_.info.tensors.begin(), job_.info.tensors.end(), [&](const auto& s) { return s.name == name; });
+    auto slice = std::find_if(network_->layout().begin(), network_->layout().end(), [&](const auto& s) { return s.name == name; });
+    CHECK(spec != job_.info.tensors.end() && slice != network_->layout().end());
+    views.push_back({name, spec->shape, parameters.subspan(static_cast<size_t>(slice->offset), static_cast<size_t>(slice->size)),
+                     static_cast<uint64_t>(spec - job_.info.tensors.begin())});
+  }
+  // A schedule keeps its draw, so that a random criterion goes through one order.
+  ASSIGN_OR_RETURN(job_.masks, methods::Prune(job_.gradual->options, {due->sparsity, {}}, views, job_.masks,
+                                              {job_.seed, job_.range.draw}));
+  SetMasks();
+  return Ok();
+}
+
+void Trainer::SetMasks() {
+  if (job_.masks.empty()) return;
+  std::span<float> parameters = network_->parameters();
+  mask_.assign(parameters.size(), 1.0f);
+  for (const engine::ParameterSlice& slice : network_->layout()) {
+    auto mask = job_.masks.find(slice.name);
+    if (mask == job_.masks.end()) continue;
+    for (int64_t i = 0; i < slice.size; ++i) {
+      if (mask->second.keeps(i)) continue;
+      mask_[static_cast<size_t>(slice.offset + i)] = 0.0f;
+      parameters[static_cast<size_t>(slice.offset + i)] = 0.0f;
+    }
+  }
+  network_->Push();
+}
+
+Status Trainer::EndEpoch() {
+  TRY(CheckFinite());
+  EpochRecord record;
+  record.epoch = position_.epoch + 1;
+  record.loss = position_.loss_sum / static_cast<double>(position_.samples);
+  record.train_accuracy = Percent(position_.correct, position_.samples);
+  if (!split_.validation.empty()) {
+    EvaluationCounts counts = EvaluateRows(*network_, job_.dataset.train, job_.data, split_.validation, nullptr);
+    record.validation_accuracy = Percent(counts.correct, counts.total);
+  }
+  position_.history.push_back(record);
+  position_.batch = 0;
+  ++position_.epoch;
+  ReportProgress(true);
+  position_.loss_sum = 0.0;
+  position_.correct = position_.samples = 0;
+  if (position_.epoch < job_.range.stop) SnapshotIfDue(true);
+  return Ok();
+}
+
+Status Trainer::CheckFinite() {
+  network_->Pull();
+  std::span<const float> parameters = network_->parameters();
+  bool finite = std::all_of(parameters.begin(), parameters.end(), [](float w) { return std::isfinite(w); });
+  return finite ? Ok() : Status(Diverged("a weight is not finite"));
+}
+
+Error Trainer::Diverged(const std::string& what) const {
+  return {ErrorCode::kDiverged,
+          "training diverged: " + what + " in epoch " + std::to_string(position_.epoch + 1) + " of " +
+              std::to_string(job_.range.stop) + ", batch " + std::to_string(std::min(position_.batch + 1, batches_)) + " of " +
+              std::to_string(batches_) + ", learning rate " + Json(learning_rate_).dump() +
+              "; lower schedule.learning_rate, add warmup_epochs or set clip_norm"};
+}
+
+void Trainer::ReportProgress(bool epoch_end) {
+  Millis now = services_.clock.Monotonic();
+  if (!epoch_end && now - last_progress_ < kProgressInterval) return;
+  last_progress_ = now;
+  auto per_epoch = static_cast<double>(batches_);
+  int64_t epochs = job_.range.stop - job_.range.start;
+  Json values = {{"epoch", static_cast<double>(done()) / per_epoch},
+                 {"epochs", epochs},
+                 {"loss", position_.loss_sum / static_cast<double>(position_.samples)},
+                 {"train_accuracy", Percent(position_.correct, position_.samples)},
+                 {"learning_rate", learning_rate_}};
+  if (epoch_end && position_.history.back().validation_accuracy) {
+    values["accuracy"] = *position_.history.back().validation_accuracy;
+  }
+  int64_t size = 0, kept = 0;
+  for (const auto& [name, mask] : job_.masks) size += mask.size(), kept += mask.kept();
+  if (size > 0) values["sparsity"] = 1.0 - static_cast<double>(kept) / static_cast<double>(size);
+  double seconds = std::chrono::duration<double>(now - began_).count();
+  int64_t ran = done() - began_at_;
+  if (seconds > 0.0 && ran > 0) {
+    double samples = static_cast<double>(ran) / per_epoch * static_cast<double>(split_.train.size());
+    values["samples_per_second"] = samples / seconds;
+    values["eta_s"] = seconds / static_cast<double>(ran) * static_cast<double>(epochs * batches_ - done());
+  }
+  services_.hooks.Progress(std::move(values));
+}
+
+void Trainer::SnapshotIfDue(bool epoch_end) {
+  if (services_.snapshots.busy()) return;  // the disk is slower than the interval: skip this one
+  int64_t trained = position_.epoch - job_.range.start;
+  bool due = epoch_end && job_.snapshot_every_epochs > 0 && trained % job_.snapshot_every_epochs == 0;
+  if (!due && job_.snapshot_every_seconds > 0.0) {
+    std::chrono::duration<double> since = services_.clock.Monotonic() - last_snapshot_;
+    due = since.count() >= job_.snapshot_every_seconds;
+  }
+  if (!due) return;
+  last_snapshot_ = services_.clock.Monotonic();
+  services_.snapshots.Start(EncodeSnapshot(Capture(), job_.step), PositionJson());
+}
+
+Snapshot Trainer::Capture() const {
+  network_->Pull();
+  return {network_->Weights(), job_.masks, optimizer_->State(), position_};
+}
+
+}  // namespace
+
+Result<TrainResult> Train(TrainJob job, std::optional<Snapshot> resume, const TrainServices& services) {
+  Trainer trainer(std::move(job), services);
+  TRY(trainer.Prepare(std::move(resume)));
+  return trainer.Run();
+}
+
+}  // namespace pare::runner

@@ -1,0 +1,62 @@
+// Training: epochs of batches over a dataset, with masks, optional gradual pruning, snapshots and stop requests.
+//
+// A result is a pure function of TrainJob without `threads`: draws are keyed by position, batches go in the order of
+// (seed, kShuffle, draw epoch), and an interrupted run that continues from its snapshot ends with the same bits.
+// One thread calls; the network uses its own threads inside.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "data/dataset.h"
+#include "model/graph.h"
+#include "worker/runner/hooks.h"
+#include "worker/runner/params.h"
+#include "worker/runner/snapshot.h"
+#include "worker/runner/snapshot_writer.h"
+
+namespace pare::runner {
+
+inline constexpr Millis kProgressInterval{200};
+
+struct TrainJob {
+  const model::Graph& graph;
+  const model::GraphInfo& info;
+  model::TensorMap weights;  // removed weights are zero
+  model::MaskMap masks;
+  const data::Dataset& dataset;
+  data::DataSpec data;
+  TrainOptions options;
+  EpochRange range;
+  std::optional<GradualPruning> gradual;
+  uint64_t seed = 0;
+  StepKey step;  // whose snapshots these are
+
+  // How to run, never what:
+  std::string device = "cpu";
+  int threads = 1;
+  int64_t snapshot_every_epochs = 0;    // 0: none
+  double snapshot_every_seconds = 0.0;  // 0: none
+};
+
+struct TrainResult {
+  model::TensorMap weights;  // removed weights are exactly +0.0
+  model::MaskMap masks;
+  std::vector<EpochRecord> history;
+};
+
+// What a stopped step left, if it was asked to keep something.
+struct TrainServices {
+  StepHooks& hooks;
+  SnapshotWriter& snapshots;
+  const Clock& clock;
+  std::optional<StoredSnapshot>& stopped;
+};
+
+// Errors: kStopped (services.stopped is the snapshot, if one was asked for and stored); kDiverged names epoch, batch,
+// learning rate and a remedy; kInvalid: data and model do not fit, or no training samples.
+Result<TrainResult> Train(TrainJob job, std::optional<Snapshot> resume, const TrainServices& services);
+
+}  // namespace pare::runner
