@@ -38,7 +38,7 @@ TEST(ProcessTest, TellsHowAChildEnded) {
 }
 
 TEST(ProcessTest, ARunningChildHasNotEnded) {
-  auto child = Shell("read line", {});
+  auto child = Shell("exec sleep 3600");
   EXPECT_EQ(child->Ended(), std::nullopt);
   child->Signal(SIGKILL);
   EXPECT_TRUE(child->Wait(kLong).has_value());
@@ -81,19 +81,19 @@ TEST(ProcessTest, PassesOneDescriptorAndNoOther) {
 }
 
 TEST(ProcessTest, TerminateKillsWhoDoesNotListen) {
-  auto stubborn = Shell("trap '' TERM; echo ready; while :; do read line < /dev/zero; done", {.pipe_stdout = true});
+  auto stubborn = Shell("trap '' TERM; echo ready; exec sleep 3600", {.pipe_stdout = true});
   char byte;
   ASSERT_EQ(read(stubborn->stdout_fd(), &byte, 1), 1);
   stubborn->Terminate(Millis(20));
   EXPECT_EQ(stubborn->code(), 137);
-  auto polite = Shell("echo ready; read line < /dev/ptmx", {.pipe_stdout = true});
+  auto polite = Shell("echo ready; exec sleep 3600", {.pipe_stdout = true});
   ASSERT_EQ(read(polite->stdout_fd(), &byte, 1), 1);
   polite->Terminate(kLong);
   EXPECT_EQ(polite->code(), 128 + SIGTERM);
 }
 
 TEST(ProcessTest, TheDestructorEndsTheChild) {
-  auto child = Shell("echo ready; read line < /dev/ptmx", {.pipe_stdout = true});
+  auto child = Shell("echo ready; exec sleep 3600", {.pipe_stdout = true});
   int pid = child->pid();
   char byte;
   ASSERT_EQ(read(child->stdout_fd(), &byte, 1), 1);
@@ -102,8 +102,8 @@ TEST(ProcessTest, TheDestructorEndsTheChild) {
 }
 
 TEST(ProcessTest, AChildCanHaveAGroupOfItsOwn) {
-  EXPECT_NE(getpgid(Shell("read line < /dev/ptmx", {.own_group = true})->pid()), getpgrp());
-  EXPECT_EQ(getpgid(Shell("read line < /dev/ptmx")->pid()), getpgrp());
+  EXPECT_NE(getpgid(Shell("exec sleep 3600", {.own_group = true})->pid()), getpgrp());
+  EXPECT_EQ(getpgid(Shell("exec sleep 3600")->pid()), getpgrp());
 }
 
 // parent (this test) → middle → leaf; the middle is killed, the leaf must follow. The leaf holds the write end of a pipe
@@ -115,7 +115,7 @@ TEST(ProcessTest, TheChildDiesWithItsParent) {
   ASSERT_GE(middle, 0);
   if (middle == 0) {
     SpawnOptions options;
-    options.arguments = {"/bin/sh", "-c", "echo ready >&" + std::to_string(ends[1]) + "; read line < /dev/ptmx"};
+    options.arguments = {"/bin/sh", "-c", "echo ready >&" + std::to_string(ends[1]) + "; exec sleep 3600"};
     options.inherited_fd = ends[1];
     auto leaf = Process::Spawn(options);
     close(ends[1]);
