@@ -57,7 +57,8 @@ Interval WilsonInterval(int64_t correct, int64_t total) {
   double n = static_cast<double>(total), p = static_cast<double>(correct) / n;
   double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
   double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-  return {100.0 * std::max(0.0, middle - half), 100.0 * std::min(1.0, middle + half)};
+  // At the ends the bounds are 0 and 1 exactly; rounding must not show.
+  return {correct == 0 ? 0.0 : 100.0 * (middle - half), correct == total ? 100.0 : 100.0 * (middle + half)};
 }
 
 Status CheckFits(const model::Graph& graph, const model::GraphInfo& info, const data::Dataset& dataset,
