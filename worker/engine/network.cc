@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "worker/collective/collective.h"
+#include "worker/engine/flush_denormals.h"
 #include "worker/engine/kernels.h"
 #include "worker/engine/shard_pool.h"
 
@@ -173,6 +174,7 @@ class CpuNetwork : public Network {
 
   void RunShard(int index, const Job& job, ShardResult& result) {
     c10::InferenceMode inference;
+    FlushDenormals flush;
     ShardState& shard = shards_[static_cast<size_t>(index)];
     auto [first, count] = SliceOf(static_cast<int64_t>(job.labels.size()), options_.shards, index);
     if (count == 0) {
@@ -227,6 +229,7 @@ class CpuNetwork : public Network {
     }
     total.loss /= static_cast<double>(labels.size());
     if (!training) return total;
+    FlushDenormals flush;
     if (shards_.size() > 1) {
       std::vector<std::span<float>> buffers;
       for (at::Tensor& g : shard_gradients_) buffers.push_back(Span(g));

@@ -1,9 +1,11 @@
-// Compiled with -O3 -ffp-contract=off: every element takes the same roundings in the vector body and in the remainder of a
+// Compiled with -O3 -ffp-contract=off -fno-math-errno (errno keeps sqrt out of vectors): every element takes the same roundings in the vector body and in the remainder of a
 // loop, so bits depend on nothing but the inputs. Clones for AVX2 and AVX-512 are chosen at load time.
 #include "worker/engine/optimizer.h"
 
 #include <cmath>
 #include <cstring>
+
+#include "worker/engine/flush_denormals.h"
 
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define PARE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -45,7 +47,7 @@ PARE_CLONES void SgdKernel(float* __restrict p, const float* __restrict g, const
 }
 
 struct AdamStep {
-  float beta1, beta2, epsilon, decay, scale, step_size, root_correction, shrink;
+  float beta1, beta2, epsilon, decay, scale, step_size, inverse_root_correction, shrink;
 };
 
 PARE_CLONES void AdamKernel(float* __restrict p, const float* __restrict g, const float* __restrict mask, float* __restrict m, float* __restrict v,
@@ -56,7 +58,7 @@ PARE_CLONES void AdamKernel(float* __restrict p, const float* __restrict g, cons
     float d = g[i] * s.scale + s.decay * w;
     m[i] = m[i] + (d - m[i]) * left1;
     v[i] = s.beta2 * v[i] + left2 * d * d;
-    float denominator = std::sqrt(v[i]) / s.root_correction + s.epsilon;
+    float denominator = std::sqrt(v[i]) * s.inverse_root_correction + s.epsilon;
     p[i] = w - s.step_size * (m[i] / denominator);
   }
   if (mask == nullptr) return;
@@ -116,6 +118,7 @@ class Sgd : public OptimizerBase {
     if (options.momentum != 0) velocity_ = Buffer("momentum").data();
   }
   void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale) override {
+    FlushDenormals flush;
     SgdStep s{static_cast<float>(rate), static_cast<float>(options_.momentum), static_cast<float>(options_.weight_decay),
               static_cast<float>(scale), options_.nesterov, steps_ == 0};
     for (size_t at = 0; at < size_; at += kBlock) {
@@ -134,13 +137,14 @@ class Adam : public OptimizerBase {
   Adam(const OptimizerOptions& options, int64_t size)
       : OptimizerBase(options, size), m_(Buffer("exp_avg").data()), v_(Buffer("exp_avg_sq").data()) {}
   void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale) override {
+    FlushDenormals flush;
     ++steps_;
     double t = static_cast<double>(steps_);
     double correction1 = 1.0 - std::pow(options_.beta1, t), correction2 = 1.0 - std::pow(options_.beta2, t);
     bool decoupled = options_.kind == "adamw";
     AdamStep s{static_cast<float>(options_.beta1), static_cast<float>(options_.beta2), static_cast<float>(options_.epsilon),
                decoupled ? 0.0f : static_cast<float>(options_.weight_decay), static_cast<float>(scale),
-               static_cast<float>(rate / correction1), static_cast<float>(std::sqrt(correction2)),
+               static_cast<float>(rate / correction1), static_cast<float>(1.0 / std::sqrt(correction2)),
                decoupled ? static_cast<float>(1.0 - rate * options_.weight_decay) : 1.0f};
     for (size_t at = 0; at < size_; at += kBlock) {
       AdamKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, m_ + at, v_ + at, std::min(kBlock, size_ - at), s);
