@@ -13,18 +13,22 @@ Json At(const Json& object, std::initializer_list<const char*> path) {
   return *at;
 }
 
-Measured MeasurementsOf(const State& state, const Job& job, const Digest& checkpoint) {
-  Measured measured;
-  std::string hex = checkpoint.hex();
+std::string TextAt(const Json& object, const char* field) {
+  Json value = At(object, {field});
+  return value.is_string() ? value.get<std::string>() : "";
+}
+
+Measurements MeasurementsOf(const State& state, const Job& job) {
+  Measurements all;
   for (const JobStep& in_job : job.steps) {
     const ArtifactRecord* artifact = state.ArtifactOf(in_job.key);
     if (artifact == nullptr || artifact->kind != "evaluation") continue;
-    if (At(artifact->results, {"model"}) != hex) continue;
-    Json split = At(artifact->results, {"split"});
+    Measured& measured = all[TextAt(artifact->results, "model")];
+    std::string split = TextAt(artifact->results, "split");
     if (split == "validation") measured.validation = &artifact->results;
     if (split == "test") measured.test = &artifact->results;
   }
-  return measured;
+  return all;
 }
 
 Result<Digest> CheckpointOf(const State& state, const Job& job, const std::string& name) {
@@ -36,14 +40,13 @@ Result<Digest> CheckpointOf(const State& state, const Job& job, const std::strin
   if (artifact == nullptr) return Error{ErrorCode::kConflict, "step '" + name + "' of job " + job.id + " has not finished: it has no checkpoint"};
   if (artifact->kind == "checkpoint") return state.FindStep(in_job->key)->artifact;
   if (artifact->kind == "evaluation") {
-    Json model = At(artifact->results, {"model"});
-    if (model.is_string()) return Digest::FromHex(model.get<std::string>());
+    return Digest::FromHex(TextAt(artifact->results, "model"));
   }
   return Error{ErrorCode::kConflict, "step '" + name + "' of job " + job.id + " left a " + artifact->kind + ", not a checkpoint"};
 }
 
 Json EvidenceOf(const State& state, const Job& job, const Digest& checkpoint) {
-  Measured measured = MeasurementsOf(state, job, checkpoint);
+  Measured measured = MeasurementsOf(state, job)[checkpoint.hex()];
   auto it = state.artifacts.find(checkpoint);
   return {{"job", job.id},
           {"job_name", job.name},

@@ -2,18 +2,22 @@
 // (evidence of a version) and the report.
 #pragma once
 
+#include <initializer_list>
+#include <map>
 #include <string>
 
 #include "coordinator/state.h"
 
 namespace pare::coordinator {
 
-// Results of the evaluations of one checkpoint within a job; null: not measured.
+// Results of the evaluations of one checkpoint; null: not measured.
 struct Measured {
   const Json* validation = nullptr;
   const Json* test = nullptr;
 };
-Measured MeasurementsOf(const State& state, const Job& job, const Digest& checkpoint);
+// By the checkpoint's artifact, in hexadecimal digits.
+using Measurements = std::map<std::string, Measured>;
+Measurements MeasurementsOf(const State& state, const Job& job);
 
 // The checkpoint's artifact of a step that made one, or that evaluated one. kNotFound: no such step; kConflict: it has not
 // finished, or is neither.
@@ -22,6 +26,8 @@ Result<Digest> CheckpointOf(const State& state, const Job& job, const std::strin
 // {"job", "job_name", "validation_accuracy", "test_accuracy", "summary"}: what a version of a model rests on.
 Json EvidenceOf(const State& state, const Job& job, const Digest& checkpoint);
 
+// The text at a field, or empty.
+std::string TextAt(const Json& object, const char* field);
 // The value at a path of object fields, or null.
 Json At(const Json& object, std::initializer_list<const char*> path);
 

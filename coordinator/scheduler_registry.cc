@@ -28,23 +28,23 @@ Json AliasesReply(const std::string& name, const Model& model) {
 }  // namespace
 
 void Scheduler::RegisterDecision(Job& job, const recipes::PlannedStep& planned, const Json& results) {
-  std::string model = results.value("as", "");
-  std::string chosen = results.value("chosen", "");
-  auto artifact = Digest::FromHex(results.value("artifact", ""));
+  std::string model = TextAt(results, "as");
+  std::string chosen = TextAt(results, "chosen");
+  auto artifact = Digest::FromHex(TextAt(results, "artifact"));
   if (model.empty() || chosen.empty() || !artifact.ok()) {
-    return Note(job, "warning", planned.name, "nothing is promoted: " + results.value("reason", std::string("no candidate")));
+    return Note(job, "warning", planned.name, "nothing is promoted: " + TextAt(results, "reason"));
   }
   const storage::VersionRow* champion = state_.models[model].Alias(kChampion);
   if (champion != nullptr && champion->artifact == *artifact) {
     return Note(job, "info", planned.name, chosen + " is " + model + " version " + std::to_string(champion->version) + " already");
   }
   Json evidence = EvidenceOf(state_, job, *artifact);
-  evidence["reason"] = results.value("reason", "");
-  evidence["met_goal"] = results.value("met_goal", false);
+  evidence["reason"] = TextAt(results, "reason");
+  evidence["met_goal"] = At(results, {"met_goal"});
   evidence["decision"] = state_.steps.at(planned.key).artifact.hex();
   int64_t version = AddVersion(model, *artifact, job.id, chosen, std::move(evidence));
   SetChampion(model, version);
-  Note(job, "info", planned.name, "promoted " + chosen + " as " + model + " version " + std::to_string(version) + ": " + results.value("reason", ""));
+  Note(job, "info", planned.name, "promoted " + chosen + " as " + model + " version " + std::to_string(version) + ": " + TextAt(results, "reason"));
 }
 
 int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, const std::string& job, const std::string& step,

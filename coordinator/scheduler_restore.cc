@@ -29,7 +29,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     if (!artifact.ok()) continue;  // its step runs again
     ArtifactRecord& record = state_.artifacts[row.digest];
     record = {.key = row.key, .kind = artifact->kind, .results = StripResults(artifact->results), .bytes = row.bytes, .created_ms = row.created_ms};
-    for (const auto& [role, blob] : artifact->blobs) record.blobs.push_back(blob.digest);
+    for (const auto& [role, blob] : artifact->blobs) record.blobs[role] = blob.digest;
   }
   for (const storage::StepRow& row : stored.steps) {
     Step& step = state_.steps[row.key];

@@ -81,7 +81,7 @@ void Scheduler::StoreArtifact(Step& step, const Digest& digest, const Json& mani
   CHECK(artifact.ok());  // the callers have looked
   ArtifactRecord record{.key = step.key, .kind = artifact->kind, .results = StripResults(artifact->results), .created_ms = now_.wall.ms};
   for (const auto& [role, blob] : artifact->blobs) {
-    record.blobs.push_back(blob.digest);
+    record.blobs[role] = blob.digest;
     record.bytes += blob.bytes;
   }
   Write(storage::ArtifactRow{.digest = digest, .key = step.key, .manifest = manifest, .bytes = record.bytes, .created_ms = now_.wall.ms});

@@ -129,7 +129,7 @@ struct ArtifactRecord {
   // The results without "layers" and "training", which grow with the model and the training: the planner and the reports
   // need neither, and the whole manifest is a blob.
   Json results;
-  std::vector<Digest> blobs;
+  std::map<std::string, Digest> blobs;  // by role
   int64_t bytes = 0;
   int64_t created_ms = 0;
 };

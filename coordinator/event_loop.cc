@@ -1,0 +1,117 @@
+#include "coordinator/event_loop.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "common/log.h"
+
+namespace pare::coordinator {
+namespace {
+
+constexpr Millis kLookInterval{200};
+
+LogLevel LevelOf(const std::string& level) {
+  return level == "error" ? LogLevel::kError : level == "warning" ? LogLevel::kWarning : LogLevel::kInfo;
+}
+
+}  // namespace
+
+std::optional<int64_t> LocalPidOf(const std::string& worker, const std::string& host) {
+  if (host.empty() || !worker.starts_with(host + "-")) return std::nullopt;
+  const char* begin = worker.data() + host.size() + 1;
+  const char* end = worker.data() + worker.size();
+  int64_t pid = 0;
+  auto [stop, error] = std::from_chars(begin, end, pid);
+  if (error != std::errc() || stop == end || *stop != '-' || pid <= 0) return std::nullopt;
+  return pid;
+}
+
+EventLoop::EventLoop(const LoopParts& parts) : parts_(parts), looked_(parts.clock->Monotonic()) {
+  if (!parts_.process_alive) return;
+  // Attempts that ran when the last coordinator ended: a worker of this host that is gone need not be waited for.
+  const State& state = parts_.service->scheduler().state();
+  for (const StepKey& key : std::vector<StepKey>(state.running.begin(), state.running.end())) {
+    const Step* step = state.FindStep(key);
+    if (!step->hold) continue;
+    std::string worker = step->hold->worker;
+    auto pid = LocalPidOf(worker, parts_.service->scheduler().site().host);
+    if (pid && !parts_.process_alive(*pid)) parts_.service->Apply(WorkerGone{worker, "worker " + worker + " has ended"});
+  }
+}
+
+Status EventLoop::Turn(Millis wait) {
+  if (parts_.service->blocked()) return TurnBlocked();
+  for (const Incoming& incoming : parts_.transport->Receive(WaitFor(wait), kMessagesPerTurn, parts_.wake_fd)) Handle(incoming);
+  LookForDeadWorkers();
+  parts_.service->Tick();
+  return Commit();
+}
+
+Millis EventLoop::WaitFor(Millis longest) const {
+  auto deadline = parts_.service->NextDeadline();
+  if (parts_.process_alive && !watched_.empty()) longest = std::min(longest, kLookInterval);
+  if (!deadline) return longest;
+  return std::clamp(*deadline - parts_.clock->Monotonic(), Millis(0), longest);
+}
+
+void EventLoop::Handle(const Incoming& incoming) {
+  Result<Message> message = Decode(incoming.message);
+  if (message.ok()) return parts_.service->Receive(incoming.peer, *message);
+  // Not one of ours, or of another version: it is told, in our version, which it will not be able to read either.
+  LogWarning("a message that is not understood: " + message.error().message);
+  parts_.transport->Send(incoming.peer, Encode(Refused{std::string(ToString(message.error().code)), message.error().message}));
+}
+
+Status EventLoop::Commit() {
+  Status status = parts_.service->Flush();
+  for (const storage::EventRow& event : parts_.service->TakeEvents()) {
+    Log(LevelOf(event.level), event.job + (event.step.empty() ? "" : " " + event.step) + ": " + event.text);
+  }
+  for (const Send& send : parts_.service->TakeSends()) parts_.transport->Send(send.peer, Encode(send.message));
+  if (status.ok()) {
+    if (blocked_why_) LogInfo("the store takes writes again");
+    blocked_why_.reset();
+    return Ok();
+  }
+  ErrorCode code = status.error().code;
+  if (code != ErrorCode::kNoSpace && code != ErrorCode::kConflict) return status;
+  if (!blocked_why_) LogError("nothing is accepted until the store takes writes: " + status.error().message);
+  blocked_why_ = status.error().message;
+  return Ok();
+}
+
+Status EventLoop::TurnBlocked() {
+  for (const Incoming& incoming : parts_.transport->Receive(kBlockedRetry, kMessagesPerTurn, parts_.wake_fd)) {
+    Result<Message> message = Decode(incoming.message);
+    auto* request = message.ok() ? std::get_if<Request>(&*message) : nullptr;
+    if (request == nullptr) continue;  // agents repeat what is not acknowledged
+    Reply reply;
+    reply.id = request->id;
+    reply.ok = false;
+    reply.code = std::string(ToString(ErrorCode::kNoSpace));
+    reply.message = "the store takes no writes now, so nothing is accepted (running steps go on; free some space): " + blocked_why_.value_or("");
+    parts_.transport->Send(incoming.peer, Encode(reply));
+  }
+  return Commit();
+}
+
+void EventLoop::LookForDeadWorkers() {
+  if (!parts_.process_alive || parts_.clock->Monotonic() - looked_ < kLookInterval) return;
+  looked_ = parts_.clock->Monotonic();
+  const Scheduler& scheduler = parts_.service->scheduler();
+  std::vector<std::string> gone;
+  for (const auto& [name, worker] : scheduler.state().workers) {
+    auto pid = LocalPidOf(name, scheduler.site().host);
+    if (!pid) continue;
+    if (parts_.process_alive(*pid)) watched_[name] = *pid;
+    else if (watched_.count(name) != 0) gone.push_back(name);
+  }
+  std::erase_if(watched_, [&](const auto& entry) { return scheduler.state().workers.count(entry.first) == 0; });
+  for (const std::string& name : gone) {
+    parts_.service->Apply(WorkerGone{name, "worker " + name + " has ended"});
+    watched_.erase(name);
+  }
+}
+
+}  // namespace pare::coordinator
