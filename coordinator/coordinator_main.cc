@@ -16,6 +16,7 @@
 #include "common/version.h"
 #include "coordinator/endpoints.h"
 #include "coordinator/event_loop.h"
+#include "storage/blob_service.h"
 
 namespace pare::coordinator {
 namespace {
@@ -98,14 +99,21 @@ Status Run(const Flags& flags, int signal_fd) {
     ASSIGN_OR_RETURN(listen, DefaultEndpoint(root, "coordinator"));
   }
   ASSIGN_OR_RETURN(auto transport, ListenZmq(listen));
-  TRY(service->store()->Announce({::getpid(), transport->endpoint(), "", std::string(kPareVersion)}));
+  bool local = transport->endpoint().starts_with("ipc://");
+  std::string blob_listen = flags.blob_listen;
+  if (blob_listen.empty() && local) {
+    ASSIGN_OR_RETURN(blob_listen, DefaultEndpoint(root, "blobs"));
+  }
+  if (blob_listen.empty()) blob_listen = "tcp://127.0.0.1:0";
+  ASSIGN_OR_RETURN(auto blob_server, storage::BlobServer::Start(blob_listen, service->store()->blobs()));
+  service->set_blob_endpoint(blob_server->endpoint());
+  TRY(service->store()->Announce({::getpid(), transport->endpoint(), blob_server->endpoint(), std::string(kPareVersion)}));
   malloc_trim(0);  // reading the store back leaves holes
 
   SystemClock clock;
-  bool local = transport->endpoint().starts_with("ipc://");
   EventLoop loop({service.get(), transport.get(), &clock, signal_fd, local ? ProcessAlive : std::function<bool(int64_t)>()});
   TRY(service->Flush());  // what the restart decided
-  std::printf("ready %s\n", Canonical({{"endpoint", transport->endpoint()}, {"blob_endpoint", ""}, {"pid", ::getpid()}, {"store", root}}).c_str());
+  std::printf("ready %s\n", Canonical({{"endpoint", transport->endpoint()}, {"blob_endpoint", blob_server->endpoint()}, {"pid", ::getpid()}, {"store", root}}).c_str());
   std::fflush(stdout);
   LogInfo("serving store " + root + " at " + transport->endpoint());
   return Serve(loop, *service, signal_fd, flags.drain);
