@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/version.h"
+#include "storage/blob_service.h"
 #include "storage/store.h"
 #include "worker/runner/execute.h"
 #include "worker/runner/runner_loop.h"
@@ -19,8 +20,8 @@ struct Arguments {
 
 Result<std::unique_ptr<storage::BlobStore>> OpenBlobs(const Arguments& arguments) {
   if (!arguments.store.empty()) return storage::OpenBlobDirectory(storage::StorePaths(arguments.store));
-  return Error{ErrorCode::kInvalid, "--blob-endpoint: this runner reads blobs from a store directory on the same host; start the "
-                                    "worker with --store"};
+  if (!arguments.blob_endpoint.empty()) return storage::ConnectBlobStore(arguments.blob_endpoint);
+  return Error{ErrorCode::kInvalid, "--store or --blob-endpoint is needed"};
 }
 
 // Prints every event as a line of JSON: for a look at one step without an agent.
