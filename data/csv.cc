@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "common/files.h"
 #include "data/readers.h"
@@ -32,7 +33,14 @@ std::vector<std::string_view> Cells(std::string_view line) {
 
 bool ParseNumber(std::string_view cell, double& value) {
   auto [end, code] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
-  return code == std::errc() && end == cell.data() + cell.size() && std::isfinite(value);
+  return code == std::errc() && end == cell.data() + cell.size() && std::abs(value) <= std::numeric_limits<float>::max();
+}
+
+// A header names columns; a damaged number in a first row of data (nan, an empty cell) must not turn it into one.
+bool IsName(std::string_view cell) {
+  double value = 0;
+  auto [end, code] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
+  return !cell.empty() && (code == std::errc::invalid_argument || end != cell.data() + cell.size());
 }
 
 // Column of the label: by header name, or by zero-based number.
@@ -56,6 +64,7 @@ Result<size_t> LabelColumn(const std::vector<std::string_view>& first, bool head
 Result<Split> ReadCsv(const std::string& path, const std::string& label_column, const model::Shape& shape) {
   ASSIGN_OR_RETURN(std::string file, ReadFile(path));
   std::string_view text = file;
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // byte order mark
   std::vector<float> samples;
   std::vector<int64_t> labels;
   size_t label = 0, columns = 0, line_number = 0;
@@ -68,7 +77,7 @@ Result<Split> ReadCsv(const std::string& path, const std::string& label_column, 
     std::vector<std::string_view> cells = Cells(line);
     double value = 0;
     if (columns == 0) {
-      bool header = std::any_of(cells.begin(), cells.end(), [&](std::string_view c) { return !ParseNumber(c, value); });
+      bool header = std::any_of(cells.begin(), cells.end(), IsName);
       columns = cells.size();
       if (columns < 2 || columns > kMaxColumns) return Bad(path, line_number, 1, "needs 2 to 1000000 columns, found " + std::to_string(columns));
       ASSIGN_OR_RETURN(label, LabelColumn(cells, header, label_column, path));
@@ -93,8 +102,9 @@ Result<Split> ReadCsv(const std::string& path, const std::string& label_column, 
   auto rows = static_cast<int64_t>(labels.size());
   auto features = static_cast<int64_t>(columns) - 1;
   model::Shape sample = shape.empty() ? model::Shape{features} : shape;
-  if (model::ElementCount(sample) != features) {
-    return Bad(path, 1, 1, "shape " + model::ToString(sample) + " needs " + std::to_string(model::ElementCount(sample)) + " columns beside the label, found " + std::to_string(features));
+  if (!std::all_of(sample.begin(), sample.end(), [&](int64_t d) { return d >= 1 && d <= features; }) || sample.size() > 3 ||
+      model::ElementCount(sample) != features) {
+    return Bad(path, 1, 1, "shape " + model::ToString(sample) + " does not fit the " + std::to_string(features) + " columns beside the label");
   }
   sample.insert(sample.begin(), rows);
   return Split{model::Tensor::Of<float>(model::DType::kF32, sample, samples), model::Tensor::Of<int64_t>(model::DType::kI64, {rows}, labels)};

@@ -89,7 +89,7 @@ Result<Split> MakeSplit(const Tensor& raw_samples, const std::string& samples_pa
   if (samples.shape()[0] != labels.shape()[0]) {
     return Bad(samples_path + " holds " + std::to_string(samples.shape()[0]) + " samples, but " + labels_path + " holds " + std::to_string(labels.shape()[0]) + " labels");
   }
-  if (samples.shape()[0] == 0) return Bad(samples_path + ": no samples");
+  if (samples.size() == 0) return Bad(samples_path + ": no samples: shape " + model::ToString(samples.shape()));
   return Split{std::move(samples), std::move(labels)};
 }
 
@@ -188,20 +188,22 @@ DataInfo Describe(const Dataset& dataset, const DataRequest& request) {
   auto channels = static_cast<size_t>(Channels(info.sample_shape));
   size_t plane = static_cast<size_t>(model::ElementCount(info.sample_shape)) / channels;
   std::vector<double> sum(channels), squares(channels);
-  auto accumulate = [&](auto values, double unit) {
+  // Sums of bytes are exact in integers, and several at once; floats are added one by one.
+  auto accumulate = [&](auto values, auto zero, double unit) {
+    using Sum = decltype(zero);
     for (size_t at = 0, c = 0; at < values.size(); at += plane, c = (c + 1) % channels) {
-      double s = 0, q = 0;
+      Sum s = 0, q = 0;
       for (size_t i = 0; i < plane; ++i) {
-        double v = static_cast<double>(values[at + i]) * unit;
+        Sum v = static_cast<Sum>(values[at + i]);
         s += v;
         q += v * v;
       }
-      sum[c] += s;
-      squares[c] += q;
+      sum[c] += static_cast<double>(s) * unit;
+      squares[c] += static_cast<double>(q) * unit * unit;
     }
   };
-  if (dataset.train.samples.dtype() == DType::kU8) accumulate(dataset.train.samples.values<uint8_t>(), 1.0 / 255.0);
-  else accumulate(dataset.train.samples.values<float>(), 1.0);
+  if (dataset.train.samples.dtype() == DType::kU8) accumulate(dataset.train.samples.values<uint8_t>(), uint64_t{0}, 1.0 / 255.0);
+  else accumulate(dataset.train.samples.values<float>(), 0.0, 1.0);
   double n = static_cast<double>(info.train_count) * static_cast<double>(plane);
   for (size_t c = 0; c < channels; ++c) {
     double mean = sum[c] / n;
@@ -227,7 +229,15 @@ Result<Dataset> DecodeDataset(std::span<const std::byte> bytes, std::shared_ptr<
     if (split->labels.dtype() != DType::kI64 || split->samples.shape().size() < 2 || split->labels.shape() != Shape{split->samples.shape()[0]}) {
       return Error{ErrorCode::kCorrupt, "dataset blob: samples and labels do not fit"};
     }
-    for (int64_t label : split->labels.values<int64_t>()) dataset.classes = std::max(dataset.classes, label + 1);
+    if ((split->samples.dtype() != DType::kU8 && split->samples.dtype() != DType::kF32) || split->samples.size() == 0 ||
+        SampleShape(split->samples) != SampleShape(dataset.train.samples) || split->samples.dtype() != dataset.train.samples.dtype()) {
+      return Error{ErrorCode::kCorrupt, "dataset blob: samples are " + std::string(model::ToString(split->samples.dtype())) + " " +
+                                            model::ToString(split->samples.shape())};
+    }
+    for (int64_t label : split->labels.values<int64_t>()) {
+      if (label < 0 || label >= kMaxClasses) return Error{ErrorCode::kCorrupt, "dataset blob: label " + std::to_string(label)};
+      dataset.classes = std::max(dataset.classes, label + 1);
+    }
   }
   return dataset;
 }

@@ -38,8 +38,7 @@ struct Dataset {
   Digest fingerprint() const;
 };
 
-// Reads the files. kNotFound: file missing (names the Debian package for a built-in). kInvalid: truncated, corrupt, wrong
-// magic, counts of images and labels differ, label negative or not an integer, NaN in samples, empty split, different
+// Reads the files. kInvalid: file missing (names the Debian package for a built-in), truncated, corrupt, wrong magic, counts of images and labels differ, label negative or not an integer, NaN in samples, empty split, different
 // sample shapes in train and test.
 Result<Dataset> Load(const DataRequest& request);
 

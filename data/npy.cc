@@ -1,3 +1,5 @@
+#include <libdeflate.h>
+
 #include <cctype>
 #include <cstring>
 
@@ -56,7 +58,8 @@ Result<model::Tensor> ParseNpy(std::string_view bytes, const std::string& what) 
   model::Shape shape;
   size_t elements = 1;
   for (size_t i = 1; i < tuple.size() && tuple[i] != ')';) {
-    if (!std::isdigit(static_cast<unsigned char>(tuple[i]))) { ++i; continue; }
+    if (tuple[i] == ',' || tuple[i] == ' ' || tuple[i] == 'L') { ++i; continue; }
+    if (!std::isdigit(static_cast<unsigned char>(tuple[i]))) return Bad(what, "damaged .npy header: shape");
     uint64_t d = 0;
     for (; i < tuple.size() && std::isdigit(static_cast<unsigned char>(tuple[i])) && d < (uint64_t{1} << 40); ++i) {
       d = d * 10 + static_cast<uint64_t>(tuple[i] - '0');
@@ -103,6 +106,9 @@ Result<model::TensorMap> ReadNpz(const std::string& path) {
       member = inflated;
     } else if (method != 0) {
       return Bad(path, "member " + name + ": compression method " + std::to_string(method) + " is not read");
+    }
+    if (libdeflate_crc32(0, member.data(), member.size()) != Little(bytes, at + 16, 4)) {
+      return Bad(path, "member " + name + " is damaged (checksum)");
     }
     if (name.size() > 4 && name.substr(name.size() - 4) == ".npy") {
       ASSIGN_OR_RETURN(model::Tensor tensor, ParseNpy(member, path + ":" + name));

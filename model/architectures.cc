@@ -199,6 +199,7 @@ const std::vector<ArchitectureInfo>& Architectures() {
 Result<Json> ResolveArchitecture(std::string_view name, const Json& parameters) {
   int64_t depth = 0;
   std::string base = BaseName(name, &depth);
+  if (!parameters.is_object()) return Bad("architecture " + base + ": expected fields, found " + Canonical(parameters));
   std::string known;
   for (const ArchitectureInfo& info : Architectures()) {
     known += (known.empty() ? "" : ", ") + info.name;
@@ -211,6 +212,9 @@ Result<Json> ResolveArchitecture(std::string_view name, const Json& parameters) 
     for (const auto& [key, value] : parameters.items()) {
       if (!resolved.contains(key)) return Bad("unknown field '" + key + "' of architecture " + base);
       TRY(CheckField(key, value));
+      if (key == "depth" && depth != 0 && value != depth) {
+        return Bad("depth: " + std::string(name) + " implies " + std::to_string(depth) + ", found " + Canonical(value));
+      }
       resolved[key] = value;
     }
     return resolved;

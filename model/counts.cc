@@ -37,8 +37,7 @@ ModelSummary Summarize(const Graph& graph, const GraphInfo& info, const TensorMa
       pruned_kept += kept;
       // Every weight of a linear or convolution is used equally often, so work falls in proportion.
       int64_t dense = info.counts[static_cast<size_t>(graph.IndexOf(spec.node))].multiply_adds;
-      summary.multiply_adds_nonzero -= dense - static_cast<int64_t>(static_cast<double>(dense) * static_cast<double>(kept) /
-                                                                   static_cast<double>(size));
+      summary.multiply_adds_nonzero -= dense / size * (size - kept);
     }
     summary.layers.push_back(std::move(layer));
   }

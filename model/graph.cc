@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
+#include <type_traits>
 #include <utility>
 
 #include "model/op_table.h"
@@ -47,6 +49,36 @@ void VisitAttributes(Attributes& a, Visit&& visit) {
   visit("vocabulary", a.vocabulary);
   visit("dimension", a.dimension);
   visit("heads", a.heads);
+}
+
+// A window attribute or another size: the limits keep every product that the operator table forms within 63 bits.
+Status CheckSizes(const Node& node) {
+  Attributes a = node.attributes;
+  Status status;
+  VisitAttributes(a, [&](std::string_view name, auto& field) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, int64_t>) {
+      bool window = name.starts_with("kernel") || name.starts_with("stride") || name.starts_with("padding");
+      int64_t limit = window ? kMaxWindow : kMaxSize;
+      if (status.ok() && (field < 0 || field > limit)) {
+        status = NodeError(node, std::string(name) + " is " + std::to_string(field) + ", allowed are 0 to " + std::to_string(limit));
+      }
+    }
+  });
+  return status;
+}
+
+// Counts of a node whose tensors (`own`) and shapes are known.
+Result<NodeCounts> Count(const Node& node, std::span<const TensorSpec> own, std::span<const Shape> inputs, const Shape& shape) {
+  NodeCounts counts;
+  for (const TensorSpec& spec : own) {
+    if (!FitsElements(spec.shape, kMaxTensorElements)) {
+      return NodeError(node, "tensor " + spec.name + " " + ToString(spec.shape) + " is empty or has more than 2^32 elements");
+    }
+    if (spec.trainable) counts.parameters += ElementCount(spec.shape);
+  }
+  counts.multiply_adds = RowOf(node.op).multiply_adds(node.attributes, inputs, shape);
+  counts.activation_elements = ElementCount(shape);
+  return counts;
 }
 
 Json AttributeJson(const DType& v) { return std::string(ToString(v)); }
@@ -156,18 +188,19 @@ Result<GraphInfo> Analyze(const Graph& graph) {
       if (it == index.end()) return NodeError(node, "its input '" + input + "' is not an earlier node");
       shapes.push_back(info.shapes[it->second]);
     }
+    TRY(CheckSizes(node));
     Result<Shape> shape = row.infer(node.attributes, shapes);
     if (!shape.ok()) return NodeError(node, shape.error().message);
+    if (!FitsElements(*shape, kMaxActivationElements)) {
+      return NodeError(node, "its value " + ToString(*shape) + " has more than 2^30 elements");
+    }
     size_t first = info.tensors.size();
     if (row.tensors != nullptr) row.tensors(node, info.tensors);
-    NodeCounts counts;
-    for (size_t t = first; t < info.tensors.size(); ++t) {
-      if (info.tensors[t].trainable) counts.parameters += ElementCount(info.tensors[t].shape);
-    }
-    counts.multiply_adds = row.multiply_adds(node.attributes, shapes, *shape);
-    counts.activation_elements = ElementCount(*shape);
+    ASSIGN_OR_RETURN(NodeCounts counts, Count(node, std::span(info.tensors).subspan(first), shapes, *shape));
     info.parameters += counts.parameters;
-    info.multiply_adds += counts.multiply_adds;
+    if (__builtin_add_overflow(info.multiply_adds, counts.multiply_adds, &info.multiply_adds)) {
+      return NodeError(node, "the model has more than 2^63 multiply-adds");
+    }
     info.activation_bytes += 4 * counts.activation_elements;
     info.counts.push_back(counts);
     info.shapes.push_back(*std::move(shape));
@@ -180,14 +213,13 @@ Result<GraphInfo> Analyze(const Graph& graph) {
 }
 
 Json ToJson(const Graph& graph) {
-  Json nodes = Json::array();
+  Json nodes = Json::array(), defaults = Json::object();
+  Attributes standard;
+  VisitAttributes(standard, [&](std::string_view name, auto& field) { defaults[std::string(name)] = AttributeJson(field); });
   for (const Node& node : graph.nodes) {
     Json json = {{"name", node.name}, {"op", ToString(node.op)}};
     if (!node.inputs.empty()) json["inputs"] = node.inputs;
     const auto& allowed = RowOf(node.op).attributes;
-    Json defaults = Json::object();
-    Attributes standard;
-    VisitAttributes(standard, [&](std::string_view name, auto& field) { defaults[std::string(name)] = AttributeJson(field); });
     Attributes own = node.attributes;
     VisitAttributes(own, [&](std::string_view name, auto& field) {
       Json value = AttributeJson(field);
@@ -202,6 +234,9 @@ Json ToJson(const Graph& graph) {
 Result<Graph> GraphFromJson(const Json& json) {
   Graph graph;
   ASSIGN_OR_RETURN(graph.output, StringField(json, "output"));
+  for (const auto& [key, value] : json.items()) {
+    if (key != "nodes" && key != "output") return Error{ErrorCode::kInvalid, "graph: unknown field '" + key + "'"};
+  }
   auto nodes = json.find("nodes");
   if (nodes == json.end() || !nodes->is_array()) return Error{ErrorCode::kInvalid, "graph: 'nodes' must be a list"};
   for (const Json& item : *nodes) {

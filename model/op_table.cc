@@ -65,7 +65,14 @@ Result<Shape> InferGlobalPool(const Attributes&, Inputs in) {
   return Shape{in[0][0], 1, 1};
 }
 
+Status CheckEpsilon(const Attributes& a) {
+  if (!(a.epsilon > 0 && a.epsilon < 1)) return Bad("epsilon must be above 0 and below 1");
+  return Ok();
+}
+
 Result<Shape> InferBatchNorm(const Attributes& a, Inputs in) {
+  TRY(CheckEpsilon(a));
+  if (!(a.momentum >= 0 && a.momentum <= 1)) return Bad("momentum must be in [0, 1]");
   if (in[0].size() != 3 || in[0][0] != a.features) {
     return Bad("takes images of " + std::to_string(a.features) + " channels, but its input is " + ToString(in[0]));
   }
@@ -73,6 +80,7 @@ Result<Shape> InferBatchNorm(const Attributes& a, Inputs in) {
 }
 
 Result<Shape> InferLayerNorm(const Attributes& a, Inputs in) {
+  TRY(CheckEpsilon(a));
   if (in[0].empty() || in[0].back() != a.features) {
     return Bad("takes a last dimension of " + std::to_string(a.features) + ", but its input is " + ToString(in[0]));
   }
@@ -82,11 +90,8 @@ Result<Shape> InferLayerNorm(const Attributes& a, Inputs in) {
 Result<Shape> InferFlatten(const Attributes&, Inputs in) { return Shape{ElementCount(in[0])}; }
 
 Result<Shape> InferReshape(const Attributes& a, Inputs in) {
-  for (int64_t d : a.shape) {
-    if (d < 1) return Bad("reshape to " + ToString(a.shape) + ": every dimension must be at least 1");
-  }
-  if (a.shape.empty() || ElementCount(a.shape) != ElementCount(in[0])) {
-    return Bad("cannot reshape " + ToString(in[0]) + " to " + ToString(a.shape) + ": element counts differ");
+  if (a.shape.empty() || !FitsElements(a.shape, kMaxActivationElements) || ElementCount(a.shape) != ElementCount(in[0])) {
+    return Bad("cannot reshape " + ToString(in[0]) + " to " + ToString(a.shape) + ": element counts must agree");
   }
   return a.shape;
 }
@@ -229,6 +234,15 @@ const std::array<OpRow, kOpTypeCount>& Rows() {
 }  // namespace
 
 std::span<const OpRow> OpTable() { return Rows(); }
+
+bool FitsElements(const Shape& shape, int64_t limit) {
+  int64_t elements = 1;
+  for (int64_t d : shape) {
+    if (d < 1 || d > limit / elements) return false;
+    elements *= d;
+  }
+  return true;
+}
 
 const OpRow& RowOf(OpType type) {
   const OpRow& row = Rows()[static_cast<size_t>(type)];

@@ -23,6 +23,15 @@ struct OpRow {
   int64_t (*multiply_adds)(const Attributes& attributes, std::span<const Shape> inputs, const Shape& output);
 };
 
+// Sizes that Analyze accepts. The products that infer, tensors and multiply_adds form of them fit in 63 bits.
+inline constexpr int64_t kMaxActivationElements = int64_t{1} << 30;  // of one sample
+inline constexpr int64_t kMaxTensorElements = int64_t{1} << 32;
+inline constexpr int64_t kMaxWindow = 1 << 15;  // kernel, stride, padding
+inline constexpr int64_t kMaxSize = int64_t{1} << 30;  // every other integer attribute
+
+// Whether every dimension is at least 1 and their product at most `limit`.
+bool FitsElements(const Shape& shape, int64_t limit);
+
 // REQUIRES: a valid OpType. Rows are in OpType order.
 const OpRow& RowOf(OpType type);
 std::span<const OpRow> OpTable();

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "common/files.h"
@@ -47,6 +50,20 @@ Result<Entry> ParseEntry(const std::string& name, const Json& json, uint64_t dat
   return entry;
 }
 
+// Json keeps the last of two equal names; a header with two is ambiguous. REQUIRES: `text` is valid JSON.
+std::optional<std::string> DuplicateName(std::string_view text) {
+  std::set<std::string> names;
+  std::optional<std::string> duplicate;
+  auto visit = [&](int depth, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::key && depth == 1 && !names.insert(value.get<std::string>()).second) {
+      duplicate = value.get<std::string>();
+    }
+    return true;
+  };
+  Json parsed = Json::parse(text, visit);
+  return duplicate;
+}
+
 }  // namespace
 
 std::string EncodeSafetensors(const TensorMap& tensors, const std::map<std::string, std::string>& metadata) {
@@ -78,6 +95,7 @@ Result<TensorMap> DecodeSafetensors(std::span<const std::byte> bytes, std::share
   std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, length);
   ASSIGN_OR_RETURN(Json header, ParseJson(text, "safetensors header"));
   if (!header.is_object()) return Bad("the header is not an object");
+  if (auto name = DuplicateName(text)) return Bad("tensor '" + *name + "' is named twice");
   auto data = bytes.subspan(8 + length);
   std::vector<Entry> entries;
   for (const auto& [name, json] : header.items()) {
