@@ -226,7 +226,7 @@ class Builder {
     int64_t epochs = retrain["epochs"].get<int64_t>();
     Json train = Merged(tree_, retrain);
     std::map<std::string, StepKey> inputs = {{"model", chain.model}};
-    double start = 0;
+    int64_t start = 0;
     int64_t draw = chain.epochs;
     if (rewind == "none") {
       if (!retrain.contains("schedule")) {
@@ -239,14 +239,14 @@ class Builder {
       int64_t to = retrain["to"].get<int64_t>(), total = tree_["train"]["epochs"].get<int64_t>();
       double factor = static_cast<double>(epochs) / static_cast<double>(total - to);
       Scale(train, factor);
-      start = static_cast<double>(to) * factor;
+      start = to;  // with epochs of its own a step enters the squeezed schedule at 0 (Resolve sees to it)
       train["epochs"] = static_cast<double>(total) * factor;
       if (rewind == "weights") {
         inputs["rewind"] = WeightsAt(to);
         draw = to;
       }
     }
-    Json params = {{"train", TrainParams(train)}, {"start_epoch", start}, {"stop_epoch", start + static_cast<double>(epochs)},
+    Json params = {{"train", TrainParams(train)}, {"start_epoch", start}, {"stop_epoch", start + epochs},
                    {"draw_epoch", draw}, {"rule", rewind == "none" ? "fine_tune" : rewind}};
     params["train"]["epochs"] = epochs;
     chain.epochs += epochs;

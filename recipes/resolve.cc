@@ -1,255 +1,312 @@
 #include "recipes/resolve.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <cmath>
-#include <regex>
+#include <cstdio>
+#include <cstdlib>
+#include <numbers>
 
 #include "model/architectures.h"
+#include "recipes/plan.h"
 #include "recipes/recipe.h"
 #include "recipes/schema.h"
+#include "recipes/select.h"
 
 namespace pare::recipes {
 namespace {
 
-using model::TensorSpec;
-
-bool Matches(const std::string& raw, const TensorSpec& spec, const std::string& op) {
-  // Weights saved from torch's DataParallel carry a "module." prefix: harmless.
-  std::string pattern = raw.rfind("module.", 0) == 0 ? raw.substr(7) : raw;
-  if (pattern.rfind("re:", 0) == 0) {
-    try {
-      std::regex regex(pattern.substr(3));
-      return std::regex_match(spec.name, regex) || std::regex_match(spec.node, regex);
-    } catch (const std::regex_error&) {
-      return false;
-    }
-  }
-  return pattern == op || ::fnmatch(pattern.c_str(), spec.name.c_str(), 0) == 0 || ::fnmatch(pattern.c_str(), spec.node.c_str(), 0) == 0;
+int64_t DefaultShards(const Json& train) {
+  return std::max<int64_t>(1, std::llround(static_cast<double>(train["batch_size"].get<int64_t>()) / 64.0));
 }
 
-std::vector<std::string> PatternList(const Json& patterns) {
-  if (patterns.is_string()) return {patterns.get<std::string>()};
-  return patterns.is_array() ? patterns.get<std::vector<std::string>>() : std::vector<std::string>();
+// The rate of the baseline's last epoch, nine digits (so that another libm gives the same recipe).
+double LastLearningRate(const Json& train) {
+  double rate = train["learning_rate"].get<double>(), epochs = train["epochs"].get<double>();
+  std::string kind = train["schedule"].get<std::string>();
+  if (kind == "multi_step") {
+    for (const Json& m : train["milestones"]) rate *= m.get<double>() <= epochs - 1 ? train["gamma"].get<double>() : 1.0;
+  } else if (kind == "cosine" || kind == "linear") {
+    double final = train["final_learning_rate"].get<double>();
+    double left = std::min(1.0, 1.0 / std::max(1.0, epochs - train["warmup_epochs"].get<double>()));
+    double share = kind == "linear" ? left : 0.5 * (1.0 - std::cos(std::numbers::pi * left));
+    rate = final + (rate - final) * share;
+  }
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.9g", rate);
+  return std::strtod(digits, nullptr);
 }
 
 class Resolver {
  public:
-  Resolver(const Recipe& recipe, const data::DataInfo& data) : recipe_(recipe) {
+  Resolver(const Recipe& recipe, const data::DataInfo& data) : recipe_(recipe), tree_(recipe.tree()) {
     out_.data = data;
-    out_.name = recipe.tree().at("name").get<std::string>();
+    out_.name = tree_.at("name").get<std::string>();
   }
 
   Result<ResolvedRecipe> Run(const Digest& weights) {
     out_.weights = weights;
-    tree_ = recipe_.tree();
     FillDefaults("recipe", tree_);
-    TRY(ResolveModel());
-    TRY(ResolveData());
-    if (tree_.contains("train")) {
-      FillDefaults("train", tree_["train"]);
-      FillShards(tree_["train"]);
-    }
+    ResolveModel();
+    ResolveData();
+    if (!errors_.empty()) return Failed();
+    if (tree_.contains("train")) ResolveTrain();
     FillDefaults("snapshot", tree_["snapshot"]);
     FillDefaults("goal", tree_["goal"]);
     FillDefaults("target", tree_["goal"]["target"]);
     if (tree_.contains("promote")) FillDefaults("promote", tree_["promote"]);
-    TRY(CheckTrain());
-    for (auto& [name, steps] : tree_["variants"].items()) TRY(ResolveSteps(steps, "/variants/" + name));
-    Warn();
+    for (auto& [name, steps] : tree_["variants"].items()) ResolveSteps(steps, "/variants/" + name);
+    if (!errors_.empty()) return Failed();
+    WarnOfData();
+    for (const auto& [name, steps] : tree_["variants"].items()) WarnOfVariant(steps, "/variants/" + name);
     out_.tree = std::move(tree_);
+    out_.plan = MakePlan(out_);
+    WarnOfSparsity();
     return std::move(out_);
   }
 
  private:
-  Error At(const std::string& pointer, const std::string& text) const {
+  std::string Where(const std::string& pointer) const {
     Recipe::Position p = recipe_.position(pointer);
-    std::string where = recipe_.name();
-    if (p.line > 0) where += ":" + std::to_string(p.line) + ":" + std::to_string(p.column);
-    return Error{ErrorCode::kInvalid, where + ": " + text};
+    return recipe_.name() + (p.line > 0 ? ":" + std::to_string(p.line) + ":" + std::to_string(p.column) : "") + ": ";
   }
-  void WarnAt(const std::string& pointer, const std::string& text) {
+  void Fail(const std::string& pointer, const std::string& text) { errors_ += (errors_.empty() ? "" : "\n") + Where(pointer) + text; }
+  Error Failed() const { return {ErrorCode::kInvalid, errors_}; }
+  void Warn(const std::string& pointer, const std::string& text) {
     Recipe::Position p = recipe_.position(pointer);
     out_.warnings.push_back({Finding::Severity::kWarning, p.line, p.column, text});
   }
 
-  Status ResolveModel() {
+  void ResolveModel() {
     Json parameters = tree_["model"];
     std::string architecture = parameters["architecture"].get<std::string>();
     parameters.erase("architecture");
     parameters.erase("weights");
     auto resolved = model::ResolveArchitecture(architecture, parameters);
-    if (!resolved.ok()) return At("/model", resolved.error().message);
+    if (!resolved.ok()) return Fail("/model", "model: " + resolved.error().message);
     auto graph = model::BuildArchitecture(architecture, parameters, out_.data.sample_shape, out_.data.classes);
-    if (!graph.ok()) return At("/model", graph.error().message);
+    if (!graph.ok()) return Fail("/model", "model: " + graph.error().message);
     out_.graph = *std::move(graph);
     auto info = model::Analyze(out_.graph);
     if (!info.ok()) {
-      return At("/model", "the model does not take samples of shape " + model::ToString(out_.data.sample_shape) + ": " + info.error().message);
+      return Fail("/model", "the model does not take samples of shape " + model::ToString(out_.data.sample_shape) + ": " + info.error().message);
     }
     info_ = *std::move(info);
-    Json model = *resolved;
+    Json model = *std::move(resolved);
     model["architecture"] = architecture;
     if (tree_["model"].contains("weights")) model["weights"] = tree_["model"]["weights"];
     tree_["model"] = std::move(model);
-    return Ok();
   }
 
-  Status ResolveData() {
+  void ResolveData() {
     Json& data = tree_["data"];
     FillDefaults("data", data);
     FillDefaults("augment", data["augment"]);
-    int64_t validation = data["validation"].get<int64_t>();
-    if (validation >= out_.data.train_count) {
-      return At("/data/validation", "validation: " + std::to_string(validation) + " of only " + std::to_string(out_.data.train_count) + " training samples");
-    }
-    if (validation == 0 && (!tree_["variants"].empty() || tree_.contains("promote"))) {
-      return At("/data", "data: variants and promote need a validation split, which drives every decision; add for example validation: " +
-                             std::to_string(std::max<int64_t>(1, out_.data.train_count / 12)));
+    int64_t validation = data["validation"].get<int64_t>(), train = out_.data.train_count;
+    if (validation >= train) {
+      Fail("/data/validation", "validation: " + std::to_string(validation) + " of only " + std::to_string(train) + " training samples; nothing is left to train on");
+    } else if (validation == 0 && (!tree_["variants"].empty() || tree_.contains("promote"))) {
+      Fail("/data", "data: variants and promote need a validation split, which drives every decision; add for example validation: " +
+                        std::to_string(std::max<int64_t>(1, train / 12)));
     }
     bool image = out_.data.sample_shape.size() == 3;
     if (!image && (data["augment"]["flip"].get<bool>() || data["augment"]["shift"].get<int64_t>() > 0)) {
-      return At("/data/augment", "augment: flips and shifts need images, the samples have shape " + model::ToString(out_.data.sample_shape));
+      Fail("/data/augment", "augment: flips and shifts need images, the samples have shape " + model::ToString(out_.data.sample_shape));
     }
-    return Ok();
   }
 
-  static void FillShards(Json& train) {
-    if (train.contains("shards")) return;
-    train["shards"] = std::max<int64_t>(1, std::llround(static_cast<double>(train["batch_size"].get<int64_t>()) / 64.0));
-  }
-
-  Status CheckTrain() {
-    if (!tree_.contains("train")) return Ok();
-    const Json& train = tree_["train"];
-    int64_t samples = out_.data.train_count - tree_["data"]["validation"].get<int64_t>();
-    if (train["batch_size"].get<int64_t>() > samples) {
-      return At("/train/batch_size", "batch_size " + Canonical(train["batch_size"]) + " is larger than the training split of " + std::to_string(samples));
+  void ResolveTrain() {
+    Json& train = tree_["train"];
+    FillDefaults("train", train);
+    if (!train.contains("shards")) train["shards"] = DefaultShards(train);
+    CheckBatch(train, "/train");
+    if (train["warmup_epochs"].get<double>() > train["epochs"].get<double>()) Fail("/train/warmup_epochs", "warmup_epochs is longer than epochs");
+    for (const Json& m : train["milestones"]) {
+      if (m.get<double>() >= train["epochs"].get<double>()) {
+        Warn("/train/milestones", "milestone " + Canonical(m) + " is never reached: training ends after " + Canonical(train["epochs"]) + " epochs");
+      }
     }
-    if (train["warmup_epochs"].get<double>() > train["epochs"].get<double>()) return At("/train/warmup_epochs", "warmup_epochs is longer than epochs");
-    return Ok();
   }
 
-  Status ResolveSteps(Json& steps, const std::string& pointer) {
+  void CheckBatch(const Json& train, const std::string& pointer) {
+    int64_t batch = train["batch_size"].get<int64_t>(), samples = out_.data.train_count - tree_["data"]["validation"].get<int64_t>();
+    if (batch > samples) {
+      Fail(pointer + "/batch_size", "batch_size " + std::to_string(batch) + " is larger than the training split of " + std::to_string(samples));
+    } else if (samples / batch < 8) {
+      Warn(pointer + "/batch_size", "batch_size " + std::to_string(batch) + " leaves only " + std::to_string(samples / batch) + " optimizer steps an epoch");
+    }
+    if (train["shards"].get<int64_t>() > batch) Fail(pointer + "/shards", "shards: more shards than the " + std::to_string(batch) + " samples of a batch");
+  }
+
+  void ResolveSteps(Json& steps, const std::string& pointer) {
     for (size_t i = 0; i < steps.size(); ++i) {
       std::string at = pointer + "/" + std::to_string(i);
       Json& item = steps[i];
-      if (item.contains("steps")) TRY(ResolveSteps(item["steps"], at + "/steps"));
-      if (item.contains("prune")) TRY(ResolvePrune(item["prune"], at + "/prune"));
-      if (item.contains("retrain")) TRY(ResolveRetrain(item["retrain"], at + "/retrain"));
+      if (item.contains("steps")) ResolveSteps(item["steps"], at + "/steps");
+      if (item.contains("prune")) ResolvePrune(item["prune"], at + "/prune");
+      if (item.contains("retrain")) ResolveRetrain(item["retrain"], at + "/retrain");
       if (item.contains("evaluate")) {
         if (item["evaluate"].is_null()) item["evaluate"] = Json::object();
         FillDefaults("evaluate", item["evaluate"]);
       }
     }
-    return Ok();
   }
 
-  Status ResolvePrune(Json& prune, const std::string& pointer) {
+  void ResolvePrune(Json& prune, const std::string& pointer) {
+    const Json written = prune;
     FillDefaults("prune", prune);
     if (prune["criterion"] == "magnitude") prune["criterion"] = "magnitude_l1";
     auto tensors = SelectTensors(info_, out_.graph, prune.value("targets", Json()), prune.value("ignore", Json()));
-    if (!tensors.ok()) return At(pointer + (prune.contains("targets") ? "/targets" : "/ignore"), tensors.error().message);
-    if (tensors->empty()) return At(pointer, "prune: nothing is left to prune after ignore");
+    if (!tensors.ok()) return Fail(pointer + (written.contains("targets") ? "/targets" : "/ignore"), tensors.error().message);
+    if (tensors->empty()) return Fail(pointer, "prune: nothing is left to prune after ignore");
     prune["tensors"] = *tensors;
-    if (prune["min_density"].get<double>() > prune["max_density"].get<double>()) return At(pointer + "/min_density", "min_density is larger than max_density");
-    if (prune["schedule"] == "one_shot") return Ok();
-    if (!prune.contains("epochs")) prune["epochs"] = kDefaultStepEpochs;
-    double epochs = prune["epochs"].get<double>();
-    if (!prune.contains("init_sparsity")) prune["init_sparsity"] = 0;
-    if (!prune.contains("start_epoch")) prune["start_epoch"] = 0;
-    if (!prune.contains("end_epoch")) prune["end_epoch"] = epochs * 2.0 / 3.0;
-    if (!prune.contains("update_frequency")) prune["update_frequency"] = 0.5;
-    if (!(prune["start_epoch"].get<double>() < prune["end_epoch"].get<double>())) return At(pointer, "prune: start_epoch must be before end_epoch");
-    return NeedTrain(prune, pointer);
-  }
-
-  Status ResolveRetrain(Json& retrain, const std::string& pointer) {
-    FillDefaults("retrain", retrain);
-    bool rewind = retrain["rewind"] != "none";
-    if (rewind && (!retrain.contains("to") || retrain["to"] == "init")) retrain["to"] = 0;
-    TRY(NeedTrain(retrain, pointer));
-    if (!rewind) {
-      if (!retrain.contains("epochs")) retrain["epochs"] = kDefaultStepEpochs;
-      if (tree_.contains("train") && retrain.contains("learning_rate") && retrain["learning_rate"].get<double>() >= tree_["train"]["learning_rate"].get<double>()) {
-        WarnAt(pointer + "/learning_rate", "fine-tuning with the full learning rate may undo what the model has learned; a tenth or less is usual");
+    if (prune["min_density"].get<double>() > prune["max_density"].get<double>()) Fail(pointer + "/min_density", "min_density is larger than max_density");
+    if (prune["schedule"] == "one_shot") return;
+    if (!CanTrain(written, pointer)) return;
+    Json train = MergedTrain(written, kDefaultStepEpochs);
+    double epochs = train["epochs"].get<double>();
+    if (tree_.contains("train")) {
+      // The baseline's schedule, squeezed into this step's epochs.
+      double factor = epochs / tree_["train"]["epochs"].get<double>();
+      train["schedule"] = tree_["train"]["schedule"];
+      if (!written.contains("warmup_epochs")) train["warmup_epochs"] = train["warmup_epochs"].get<double>() * factor;
+      if (!written.contains("milestones")) {
+        for (Json& m : train["milestones"]) m = std::max(1.0, std::floor(m.get<double>() * factor));
       }
-      return Ok();
     }
-    if (!tree_.contains("train")) return At(pointer + "/rewind", "rewind needs the baseline's schedule: there is no train section");
-    int64_t total = tree_["train"]["epochs"].get<int64_t>(), to = retrain["to"].get<int64_t>();
-    if (to >= total) return At(pointer + "/to", "to: epoch " + std::to_string(to) + " is not before the end of training (" + std::to_string(total) + " epochs)");
-    if (!retrain.contains("epochs")) retrain["epochs"] = total - to;
-    return Ok();
+    prune["train"] = std::move(train);
+    for (const Field* f : FieldsOf("train")) {
+      if (f->name != "schedule") prune.erase(std::string(f->name));
+    }
+    for (const auto& [field, otherwise] : {std::pair("init_sparsity", 0.0), {"start_epoch", 0.0}, {"end_epoch", epochs * 2.0 / 3.0}, {"update_frequency", 0.5}}) {
+      if (!prune.contains(field)) prune[field] = otherwise;
+    }
+    if (!(prune["start_epoch"].get<double>() < prune["end_epoch"].get<double>())) {
+      Fail(pointer, "prune: start_epoch must be before end_epoch (" + Canonical(prune["end_epoch"]) + ")");
+    }
+    CheckBatch(prune["train"], pointer);
   }
 
-  // Without a train section a step that trains says itself how.
-  Status NeedTrain(const Json& step, const std::string& pointer) const {
-    if (tree_.contains("train") || (step.contains("learning_rate") && step.contains("optimizer"))) return Ok();
-    return At(pointer, "there is no train section to inherit from: give at least optimizer and learning_rate here");
+  void ResolveRetrain(Json& retrain, const std::string& pointer) {
+    const Json written = retrain;
+    bool rewinds = written.value("rewind", "none") != "none";
+    if (rewinds && !tree_.contains("train")) {
+      return Fail(pointer + "/rewind", "rewind needs the schedule and the weights of the baseline: there is no train section");
+    }
+    if (!CanTrain(written, pointer)) return;
+    retrain = MergedTrain(written, kDefaultStepEpochs);
+    if (written.contains("rewind")) retrain["rewind"] = written["rewind"];
+    FillDefaults("retrain", retrain);
+    if (rewinds) ResolveRewind(retrain, written, pointer); else ResolveFineTune(retrain, written, pointer);
+    CheckBatch(retrain, pointer);
   }
 
-  void Warn() {
+  void ResolveFineTune(Json& retrain, const Json& written, const std::string& pointer) {
+    retrain["to"] = nullptr;
+    if (!written.contains("schedule")) retrain["schedule"] = "constant";
+    if (!written.contains("milestones")) retrain["milestones"] = Json::array();
+    if (!written.contains("warmup_epochs")) retrain["warmup_epochs"] = 0.0;
+    if (!written.contains("final_learning_rate")) retrain["final_learning_rate"] = 0.0;
+    if (!tree_.contains("train")) return;
+    if (!written.contains("learning_rate")) {
+      retrain["learning_rate"] = LastLearningRate(tree_["train"]);
+    } else if (retrain["schedule"] == "constant" && tree_["train"]["schedule"] != "constant" &&
+               retrain["learning_rate"].get<double>() >= tree_["train"]["learning_rate"].get<double>()) {
+      Warn(pointer + "/learning_rate", "fine-tuning at the full rate of train until the end leaves the weights noisy; use a tenth, or schedule: cosine");
+    }
+  }
+
+  void ResolveRewind(Json& retrain, const Json& written, const std::string& pointer) {
+    int64_t total = tree_["train"]["epochs"].get<int64_t>();
+    int64_t epochs = written.contains("epochs") ? retrain["epochs"].get<int64_t>() : 0;
+    if (epochs > total) return Fail(pointer + "/epochs", "epochs: the schedule of train has only " + std::to_string(total) + " epochs to replay");
+    bool weights = retrain["rewind"] == "weights";
+    Json to = written.value("to", Json());
+    int64_t entry = to.is_number() ? to.get<int64_t>() : weights || to == "init" || epochs == 0 ? 0 : total - epochs;
+    if (entry >= total) {
+      return Fail(pointer + "/to", "to: epoch " + std::to_string(entry) + " is not before the end of training (" + std::to_string(total) + " epochs)");
+    }
+    if (epochs == 0) epochs = total - entry;
+    if (entry + epochs > total) {
+      return Fail(pointer + "/epochs", "epochs: from epoch " + std::to_string(entry) + " the schedule of train has only " + std::to_string(total - entry) + " epochs left");
+    }
+    retrain["to"] = entry;
+    retrain["epochs"] = epochs;
+    if (retrain["schedule"] == "multi_step" && retrain["milestones"].empty()) Fail(pointer, "retrain: schedule multi_step needs milestones");
+  }
+
+  // A step that trains says itself how where there is no train section.
+  bool CanTrain(const Json& step, const std::string& pointer) {
+    if (tree_.contains("train") || (step.contains("learning_rate") && step.contains("optimizer"))) return true;
+    Fail(pointer, "there is no train section to inherit from: give at least optimizer and learning_rate here");
+    return false;
+  }
+
+  // The fields of train, overridden by those the step gives.
+  Json MergedTrain(const Json& step, int64_t default_epochs) const {
+    Json train = tree_.contains("train") ? tree_["train"] : Json::object();
+    train["epochs"] = default_epochs;
+    for (const Field* f : FieldsOf("train")) {
+      std::string name(f->name);
+      bool pruning = step.contains("final_sparsity") && name == "schedule";
+      if (step.contains(name) && !pruning) train[name] = step[name];
+    }
+    FillDefaults("train", train);
+    if (!train.contains("shards") || (step.contains("batch_size") && !step.contains("shards"))) train["shards"] = DefaultShards(train);
+    return train;
+  }
+
+  void WarnOfData() {
     int64_t validation = tree_["data"]["validation"].get<int64_t>();
     double drop = tree_["goal"]["max_accuracy_drop"].get<double>();
-    if (validation > 0 && drop > 0) {
+    if (validation > 0 && !tree_["variants"].empty()) {
       // Half-width of a 95 % interval at 90 % accuracy: the difference that the split can tell apart.
       double half = 196.0 * std::sqrt(0.09 / static_cast<double>(validation));
+      char digits[32];
+      std::snprintf(digits, sizeof digits, "%.1f", half);
       if (half > 2 * drop) {
-        WarnAt("/data/validation", "validation: " + std::to_string(validation) + " samples give an interval of about ±" + std::to_string(half).substr(0, 4) +
-                                       " pp, more than the promised " + Canonical(tree_["goal"]["max_accuracy_drop"]) + " pp can tell apart");
+        Warn("/data/validation", "validation: an accuracy over " + std::to_string(validation) + " samples is known to about ±" + digits +
+                                     " pp, the promised difference is " + Canonical(tree_["goal"]["max_accuracy_drop"]) + " pp");
       }
     }
-    if (tree_["variants"].empty()) WarnAt("/variants", "there are no variants: only the baseline will be trained");
+    if (tree_["variants"].empty()) {
+      Warn("", std::string("there are no variants: only the baseline will be made") + (tree_.contains("promote") ? ", and nothing promoted" : ""));
+    }
+  }
+
+  void WarnOfVariant(const Json& steps, const std::string& pointer) {
+    const Json* last = &steps.back();
+    std::string at = pointer + "/" + std::to_string(steps.size() - 1);
+    while (last->contains("steps")) {
+      at += "/steps/" + std::to_string((*last)["steps"].size() - 1);
+      last = &(*last)["steps"].back();
+    }
+    if (!last->contains("prune") || (*last)["prune"]["schedule"] != "one_shot") return;
+    const Json& prune = (*last)["prune"];
+    if (prune.value("sparsity", 0.0) > 0.8) Warn(at + "/prune", "a large part of the weights is removed and nothing is retrained afterwards");
+  }
+
+  void WarnOfSparsity() {
+    std::string warned;
+    for (const PlannedStep& step : out_.plan->chains) {
+      auto expected = out_.plan->expected.find(step.key);
+      if (expected == out_.plan->expected.end() || step.variant.empty() || step.variant == warned) continue;
+      if (expected->second.sparsity <= 0.999) continue;
+      warned = step.variant;
+      Warn("/variants/" + step.variant, "variant " + step.variant + " reaches more than 99.9 % sparsity at " + step.name + ": hardly anything is left to learn with");
+    }
   }
 
   const Recipe& recipe_;
   ResolvedRecipe out_;
   Json tree_;
   model::GraphInfo info_;
+  std::string errors_;
 };
 
 }  // namespace
 
-Result<std::vector<std::string>> SelectTensors(const model::GraphInfo& info, const model::Graph& graph, const Json& targets, const Json& ignore) {
-  std::vector<std::string> known;
-  for (const TensorSpec& spec : info.tensors) {
-    if (spec.prunable) known.push_back(spec.node);
-  }
-  std::vector<std::string> wanted = PatternList(targets), unwanted = PatternList(ignore);
-  bool standard = wanted.empty();
-  if (standard) wanted = {"linear", "conv2d"};
-  std::vector<bool> used(wanted.size() + unwanted.size());
-  std::vector<std::string> selected;
-  for (const TensorSpec& spec : info.tensors) {
-    if (!spec.prunable) continue;
-    std::string op(model::ToString(graph.Find(spec.node)->op));
-    bool in = false, out = false;
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      bool match = Matches(wanted[i], spec, op);
-      in = in || match;
-      used[i] = used[i] || match;
-    }
-    for (size_t i = 0; i < unwanted.size(); ++i) {
-      bool match = Matches(unwanted[i], spec, op);
-      out = out || match;
-      used[wanted.size() + i] = used[wanted.size() + i] || match;
-    }
-    if (in && !out) selected.push_back(spec.name);
-  }
-  for (size_t i = 0; i < used.size(); ++i) {
-    if (used[i] || (standard && i < wanted.size())) continue;
-    const std::string& pattern = i < wanted.size() ? wanted[i] : unwanted[i - wanted.size()];
-    std::string near = Nearest(pattern, known), list;
-    for (const std::string& k : known) list += (list.empty() ? "" : ", ") + k;
-    return Error{ErrorCode::kInvalid, "pattern '" + pattern + "' matches no prunable layer" + (near.empty() ? "" : "; did you mean '" + near + "'?") + " Layers: " + list};
-  }
-  return selected;
-}
-
-Json TrainParams(const Json& t) {
-  return {{"epochs", t.at("epochs")},
+Json TrainParams(const Json& t, int64_t epochs) {
+  return {{"epochs", epochs},
           {"batch_size", t.at("batch_size")},
           {"shards", t.at("shards")},
           {"optimizer",
@@ -257,7 +314,7 @@ Json TrainParams(const Json& t) {
             {"beta2", t.at("beta2")}, {"epsilon", t.at("epsilon")}, {"weight_decay", t.at("weight_decay")}}},
           {"schedule",
            {{"kind", t.at("schedule")}, {"learning_rate", t.at("learning_rate")}, {"final_learning_rate", t.at("final_learning_rate")},
-            {"milestones", t.at("milestones")}, {"gamma", t.at("gamma")}, {"warmup_epochs", t.at("warmup_epochs")}, {"epochs", t.at("epochs")}}},
+            {"milestones", t.at("milestones")}, {"gamma", t.at("gamma")}, {"warmup_epochs", t.at("warmup_epochs")}, {"epochs", epochs}}},
           {"label_smoothing", t.at("label_smoothing")},
           {"clip_norm", t.at("clip_norm")}};
 }
@@ -287,6 +344,8 @@ Result<ResolvedRecipe> ResolvedRecipeFromJson(const Json& json) {
   for (const Json& w : json["warnings"]) {
     r.warnings.push_back({Finding::Severity::kWarning, w.value("line", 0), w.value("column", 0), w.value("text", "")});
   }
+  r.plan = MakePlan(r);
+  if (r.plan == nullptr) return Error{ErrorCode::kCorrupt, "stored recipe '" + r.name + "' does not describe a plan"};
   return r;
 }
 

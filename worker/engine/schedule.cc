@@ -16,7 +16,7 @@ double LearningRate(const ScheduleOptions& o, int64_t epoch, int64_t batch, int6
   double length = std::max(o.epochs - o.warmup_epochs, 1e-12), done = std::clamp((t - o.warmup_epochs) / length, 0.0, 1.0);
   if (o.kind == "multi_step") {
     double rate = o.learning_rate;
-    for (double milestone : o.milestones) rate *= static_cast<double>(epoch) >= milestone ? o.gamma : 1.0;
+    for (double milestone : o.milestones) rate *= t >= milestone ? o.gamma : 1.0;
     return rate;
   }
   if (o.kind == "cosine") {
