@@ -23,10 +23,11 @@ using N = NodeState;
 
 void Nothing(S&, N&) {}
 
-at::Tensor& Output(N& n, const at::Tensor& like) {
-  if (!n.value.defined() || n.value.sizes() != like.sizes()) n.value = at::empty(like.sizes(), like.options());
+at::Tensor& Output(N& n, at::IntArrayRef sizes, const at::TensorOptions& options) {
+  if (!n.value.defined() || n.value.sizes() != sizes) n.value = at::empty(sizes, options);
   return n.value;
 }
+at::Tensor& Output(N& n, const at::Tensor& like) { return Output(n, like.sizes(), like.options()); }
 at::Tensor& Workspace(N& n, const at::Tensor& like) {
   if (!n.workspace.defined() || n.workspace.sizes() != like.sizes()) n.workspace = at::empty(like.sizes(), like.options());
   return n.workspace;
@@ -62,15 +63,72 @@ Window WindowOf(const N& n) {
   const model::Attributes& a = n.node->attributes;
   return {{a.kernel_h, a.kernel_w}, {a.stride_h, a.stride_w}, {a.padding_h, a.padding_w}};
 }
+// The common pooling: windows of 2x2 that do not overlap, on the CPU. ATen keeps 64-bit indices and walks element by element.
+bool IsPairPool(const N& n, const at::Tensor& x) {
+  const model::Attributes& a = n.node->attributes;
+  return x.is_cpu() && x.is_contiguous() && a.kernel_h == 2 && a.kernel_w == 2 && a.stride_h == 2 && a.stride_w == 2 && a.padding_h == 0 &&
+         a.padding_w == 0;
+}
+// Ties go to the first of the window in row-major order, as in ATen; a NaN wins.
+void PairPoolRow(const float* top, const float* bottom, float* y, uint8_t* which, int64_t width) {
+  auto wins = [](float v, float best) { return !(v <= best); };
+  for (int64_t i = 0; i < width; ++i) {
+    float a = top[2 * i], b = top[2 * i + 1], c = bottom[2 * i], d = bottom[2 * i + 1];
+    bool right = wins(b, a), lower_right = wins(d, c);
+    float upper = right ? b : a, lower = lower_right ? d : c;
+    bool down = wins(lower, upper);
+    y[i] = down ? lower : upper;
+    which[i] = static_cast<uint8_t>(down ? (lower_right ? 3 : 2) : (right ? 1 : 0));
+  }
+}
+void PairPoolForward(N& n, const at::Tensor& x) {
+  int64_t planes = x.size(0) * x.size(1), h = x.size(2), w = x.size(3), oh = h / 2, ow = w / 2;
+  Output(n, {x.size(0), x.size(1), oh, ow}, x.options());
+  if (n.saved.empty() || n.saved[0].sizes() != n.value.sizes()) n.saved = {at::empty(n.value.sizes(), at::kByte)};
+  const float* from = x.data_ptr<float>();
+  for (int64_t p = 0; p < planes; ++p) {
+    for (int64_t r = 0; r < oh; ++r) {
+      const float* top = from + (p * h + 2 * r) * w;
+      int64_t at = (p * oh + r) * ow;
+      PairPoolRow(top, top + w, n.value.data_ptr<float>() + at, n.saved[0].data_ptr<uint8_t>() + at, ow);
+    }
+  }
+}
+void PairPoolBackward(N& n, const at::Tensor& x, const at::Tensor& gradient) {
+  int64_t planes = x.size(0) * x.size(1), h = x.size(2), w = x.size(3), oh = h / 2, ow = w / 2;
+  float* out = Workspace(n, x).data_ptr<float>();
+  if (h % 2 != 0 || w % 2 != 0) n.workspace.zero_();
+  const float* g = gradient.data_ptr<float>();
+  const uint8_t* which = n.saved[0].data_ptr<uint8_t>();
+  for (int64_t p = 0; p < planes; ++p) {
+    for (int64_t r = 0; r < oh; ++r) {
+      float* top = out + (p * h + 2 * r) * w;
+      float* bottom = top + w;
+      for (int64_t i = 0; i < ow; ++i, ++g, ++which) {
+        top[2 * i] = *which == 0 ? *g : 0.0f;
+        top[2 * i + 1] = *which == 1 ? *g : 0.0f;
+        bottom[2 * i] = *which == 2 ? *g : 0.0f;
+        bottom[2 * i + 1] = *which == 3 ? *g : 0.0f;
+      }
+    }
+  }
+}
+
 void MaxPoolForward(S& s, N& n) {
+  if (IsPairPool(n, s.Input(n, 0))) return PairPoolForward(n, s.Input(n, 0));
   Window w = WindowOf(n);
   auto [y, indices] = at::max_pool2d_with_indices(s.Input(n, 0), w.kernel, w.stride, w.padding, {1, 1}, false);
   n.value = y;
   n.saved = {indices};
 }
 void MaxPoolBackward(S& s, N& n) {
+  at::Tensor gradient = n.gradient.contiguous();
+  if (IsPairPool(n, s.Input(n, 0))) {
+    PairPoolBackward(n, s.Input(n, 0), gradient);
+    return s.AddGrad(n, 0, n.workspace);
+  }
   Window w = WindowOf(n);
-  s.AddGrad(n, 0, at::max_pool2d_with_indices_backward(n.gradient.contiguous(), s.Input(n, 0), w.kernel, w.stride, w.padding, {1, 1}, false, n.saved[0]));
+  s.AddGrad(n, 0, at::max_pool2d_with_indices_backward(gradient, s.Input(n, 0), w.kernel, w.stride, w.padding, {1, 1}, false, n.saved[0]));
 }
 void AvgPoolForward(S& s, N& n) {
   Window w = WindowOf(n);

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "worker/collective/collective.h"
+#include "worker/engine/device.h"
 #include "worker/engine/flush_denormals.h"
 #include "worker/engine/kernels.h"
 #include "worker/engine/shard_pool.h"
@@ -48,10 +49,10 @@ double RowLoss(const float* logits, int64_t classes, int64_t label, double smoot
   return (1.0 - smoothing) * (log_sum - logits[label]) + spread * (static_cast<double>(classes) * log_sum - total);
 }
 
-class CpuNetwork : public Network {
+class TorchNetwork : public Network {
  public:
-  CpuNetwork(const model::Graph& graph, GraphInfo info, const NetworkOptions& options)
-      : graph_(graph), info_(std::move(info)), options_(options),
+  TorchNetwork(const model::Graph& graph, GraphInfo info, const NetworkOptions& options, at::Device device)
+      : graph_(graph), info_(std::move(info)), options_(options), device_(device),
         pool_(std::min(options.threads, options.shards), [] { at::set_num_threads(1); }) {
     at::set_num_threads(1);
     c10::InferenceMode inference;
@@ -68,31 +69,46 @@ class CpuNetwork : public Network {
   }
 
   const std::vector<ParameterSlice>& layout() const override { return layout_; }
-  std::span<float> parameters() override { return Span(flat_); }
-  std::span<float> gradients() override { return Span(total_); }
-  void Pull() override {}
-  void Push() override {}
+  std::span<float> parameters() override { return Span(host_flat_); }
+  std::span<float> gradients() override { return Span(host_total_); }
+  void Pull() override {
+    c10::InferenceMode inference;
+    if (device_.is_cpu()) return;
+    host_flat_.copy_(flat_);
+    host_total_.copy_(total_);
+  }
+  void Push() override {
+    c10::InferenceMode inference;
+    if (device_.is_cpu()) return;
+    flat_.copy_(host_flat_);
+    total_.copy_(host_total_);
+  }
   int64_t classes() const override { return classes_; }
 
   TensorMap Weights() const override {
+    c10::InferenceMode inference;
     TensorMap weights;
     for (const TensorSpec& spec : info_.tensors) {
       Tensor tensor(model::DType::kF32, spec.shape);
-      std::memcpy(tensor.mutable_values<float>().data(), View(spec).data_ptr<float>(), tensor.bytes().size());
+      at::Tensor host = View(spec).cpu();
+      std::memcpy(tensor.mutable_values<float>().data(), host.data_ptr<float>(), tensor.bytes().size());
       weights.emplace(spec.name, std::move(tensor));
     }
     return weights;
   }
 
   Status SetWeights(const TensorMap& weights) override {
+    c10::InferenceMode inference;
     for (const TensorSpec& spec : info_.tensors) {
       auto it = weights.find(spec.name);
       if (it == weights.end()) return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is missing"};
       if (it->second.dtype() != model::DType::kF32 || it->second.shape() != spec.shape) {
         return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + model::ToString(it->second.shape()) + ", the model needs F32 " + model::ToString(spec.shape)};
       }
-      std::memcpy(View(spec).data_ptr<float>(), it->second.bytes().data(), it->second.bytes().size());
+      // Only read: from_blob has no const form.
+      View(spec).copy_(at::from_blob(const_cast<std::byte*>(it->second.bytes().data()), spec.shape, at::kFloat));
     }
+    Pull();
     return Ok();
   }
 
@@ -102,6 +118,7 @@ class CpuNetwork : public Network {
     int64_t offset;
   };
 
+  at::TensorOptions Floats() const { return at::TensorOptions(at::kFloat).device(device_); }
   static std::span<float> Span(at::Tensor& t) { return {t.data_ptr<float>(), static_cast<size_t>(t.numel())}; }
 
   void LayOut() {
@@ -113,9 +130,11 @@ class CpuNetwork : public Network {
       if (spec.trainable) layout_.push_back({spec.name, end, size, spec.prunable});
       end += RoundUp(size);
     }
-    flat_ = at::zeros({parameters}, at::kFloat);
-    total_ = at::zeros({parameters}, at::kFloat);
-    buffers_ = at::zeros({buffers}, at::kFloat);
+    flat_ = at::zeros({parameters}, Floats());
+    total_ = at::zeros({parameters}, Floats());
+    buffers_ = at::zeros({buffers}, Floats());
+    host_flat_ = device_.is_cpu() ? flat_ : at::zeros({parameters}, at::kFloat);
+    host_total_ = device_.is_cpu() ? total_ : at::zeros({parameters}, at::kFloat);
   }
 
   static at::Tensor Slice(const at::Tensor& flat, int64_t offset, const model::Shape& shape) {
@@ -130,7 +149,7 @@ class CpuNetwork : public Network {
     shards_.resize(static_cast<size_t>(options_.shards));
     for (size_t s = 0; s < shards_.size(); ++s) {
       // One shard writes its gradients straight into the total.
-      shard_gradients_.push_back(shards_.size() == 1 ? total_ : at::zeros({total_.numel()}, at::kFloat));
+      shard_gradients_.push_back(shards_.size() == 1 ? total_ : at::zeros({total_.numel()}, Floats()));
       ShardState& shard = shards_[s];
       shard.seed = options_.seed;
       shard.shard = static_cast<int>(s);
@@ -172,6 +191,17 @@ class CpuNetwork : public Network {
     return {shard * base + std::min<int64_t>(shard, extra), base + (shard < extra ? 1 : 0)};
   }
 
+  // Copied, so that a slice always starts at the same alignment.
+  void FillInput(NodeState& input, std::span<const float> samples, int64_t first, int64_t count) {
+    std::vector<int64_t> sizes = info_.shapes[0];
+    int64_t sample = model::ElementCount(sizes);
+    sizes.insert(sizes.begin(), count);
+    if (!input.value.defined() || input.value.sizes() != at::IntArrayRef(sizes)) input.value = at::empty(sizes, Floats());
+    const float* from = samples.data() + first * sample;
+    if (device_.is_cpu()) std::memcpy(input.value.data_ptr<float>(), from, static_cast<size_t>(count * sample) * sizeof(float));
+    else input.value.copy_(at::from_blob(const_cast<float*>(from), sizes, at::kFloat));
+  }
+
   void RunShard(int index, const Job& job, ShardResult& result) {
     c10::InferenceMode inference;
     FlushDenormals flush;
@@ -181,18 +211,13 @@ class CpuNetwork : public Network {
       if (job.training) shard_gradients_[static_cast<size_t>(index)].zero_();
       return;
     }
-    NodeState& input = shard.nodes[0];
-    std::vector<int64_t> sizes = info_.shapes[0];
-    int64_t sample = model::ElementCount(sizes);
-    sizes.insert(sizes.begin(), count);
-    if (!input.value.defined() || input.value.sizes() != at::IntArrayRef(sizes)) input.value = at::empty(sizes, at::kFloat);
-    std::memcpy(input.value.data_ptr<float>(), job.samples.data() + first * sample, static_cast<size_t>(count * sample) * sizeof(float));
+    FillInput(shard.nodes[0], job.samples, first, count);
     for (NodeState& n : shard.nodes) {
       n.has_gradient = false;
       if (n.node->op != model::OpType::kInput) KernelOf(n.node->op).forward(shard, n);
     }
     NodeState& output = shard.nodes[static_cast<size_t>(graph_.IndexOf(graph_.output))];
-    at::Tensor logits = output.value.contiguous();
+    at::Tensor logits = output.value.cpu().contiguous();
     at::Tensor gradient = job.training ? at::empty_like(logits) : at::Tensor();
     double scale = 1.0 / static_cast<double>(job.labels.size());
     for (int64_t r = 0; r < count; ++r) {
@@ -204,7 +229,7 @@ class CpuNetwork : public Network {
       if (!job.logits.empty()) std::copy(row, row + classes_, job.logits.data() + (first + r) * classes_);
     }
     if (!job.training) return;
-    output.gradient = gradient;
+    output.gradient = gradient.to(device_);
     output.has_gradient = true;
     for (auto n = shard.nodes.rbegin(); n != shard.nodes.rend(); ++n) {
       if (n->has_gradient && n->wants_gradient) KernelOf(n->node->op).backward(shard, *n);
@@ -231,13 +256,26 @@ class CpuNetwork : public Network {
     if (!training) return total;
     FlushDenormals flush;
     if (shards_.size() > 1) {
+      SumShards();
+    }
+    UpdateRunningStatistics(static_cast<int64_t>(labels.size()));
+    return total;
+  }
+
+  void SumShards() {
+    if (device_.is_cpu()) {
       std::vector<std::span<float>> buffers;
       for (at::Tensor& g : shard_gradients_) buffers.push_back(Span(g));
       Status summed = collective_->SumShards(buffers, options_.shards, Span(total_));
       CHECK(summed.ok());
+      return;
     }
-    UpdateRunningStatistics(static_cast<int64_t>(labels.size()));
-    return total;
+    // The same tree on the device.
+    c10::InferenceMode inference;
+    for (size_t d = 1; d < shard_gradients_.size(); d *= 2) {
+      for (size_t i = 0; i + d < shard_gradients_.size(); i += 2 * d) shard_gradients_[i].add_(shard_gradients_[i + d]);
+    }
+    total_.copy_(shard_gradients_[0]);
   }
 
   void UpdateRunningStatistics(int64_t n) {
@@ -245,7 +283,7 @@ class CpuNetwork : public Network {
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       if (graph_.nodes[i].op != model::OpType::kBatchNorm2d) continue;
       const model::Attributes& a = graph_.nodes[i].attributes;
-      at::Tensor mean = at::zeros({a.features}, at::kFloat), variance = at::zeros({a.features}, at::kFloat);
+      at::Tensor mean = at::zeros({a.features}, Floats()), variance = at::zeros({a.features}, Floats());
       int used = 0;
       for (size_t s = 0; s < shards_.size(); ++s) {
         auto [first, count] = SliceOf(n, options_.shards, static_cast<int>(s));
@@ -265,10 +303,12 @@ class CpuNetwork : public Network {
   model::Graph graph_;
   GraphInfo info_;
   NetworkOptions options_;
+  at::Device device_;
   int64_t classes_ = 0;
   std::map<std::string, Slot> slots_;
   std::vector<ParameterSlice> layout_;
-  at::Tensor flat_, total_, buffers_;
+  at::Tensor flat_, total_, buffers_;    // on the device
+  at::Tensor host_flat_, host_total_;  // the same storage when the device is the CPU
   std::vector<at::Tensor> shard_gradients_;
   std::vector<ShardState> shards_;
   std::unique_ptr<collective::Collective> collective_ = collective::NewLocalCollective();
@@ -278,16 +318,14 @@ class CpuNetwork : public Network {
 }  // namespace
 
 Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, const TensorMap& weights, const NetworkOptions& options) {
-  if (options.device != "cpu") {
-    return Error{ErrorCode::kInvalid, "device '" + options.device + "' cannot be used by this build; available: cpu"};
-  }
   if (options.threads < 1 || options.shards < 1 || options.max_batch < 1) return Error{ErrorCode::kInvalid, "threads, shards and batch must be at least 1"};
   ASSIGN_OR_RETURN(GraphInfo info, model::Analyze(graph));
   if (info.shapes[static_cast<size_t>(graph.IndexOf(graph.output))].size() != 1) {
     return Error{ErrorCode::kInvalid, "the model's output must be one vector of class scores per sample"};
   }
   try {
-    auto network = std::make_unique<CpuNetwork>(graph, std::move(info), options);
+    ASSIGN_OR_RETURN(at::Device device, OpenDevice(options.device));
+    auto network = std::make_unique<TorchNetwork>(graph, std::move(info), options, device);
     TRY(network->SetWeights(weights));
     return std::unique_ptr<Network>(std::move(network));
   } catch (const c10::Error& e) {

@@ -233,6 +233,9 @@ TEST(NetworkTest, RefusesWhatItCannotRun) {
     return network.ok() ? std::string() : network.error().message;
   };
   EXPECT_NE(message(weights, "tpu").find("device 'tpu'"), std::string::npos);
+  EXPECT_NE(message(weights, "cuda:x").find("allowed are cpu, cuda and cuda:N"), std::string::npos);
+  // No machine has a hundredth GPU; without the CUDA libraries the message says what could not be loaded.
+  EXPECT_NE(message(weights, "cuda:99").find("device 'cuda:99'"), std::string::npos);
   model::TensorMap missing = weights, shape = weights;
   missing.erase("fc1.weight");
   EXPECT_NE(message(missing, "cpu").find("fc1.weight"), std::string::npos);
