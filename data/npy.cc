@@ -37,7 +37,9 @@ Result<DType> ParseDescr(std::string_view text, const std::string& what) {
   for (const auto& [name, dtype] : kTypes) {
     if (text.size() >= 5 && text.substr(1, 3) == name) return dtype;
   }
-  return Bad(what, "element type " + std::string(text.substr(0, 6)) + " is not read; allowed are u1, i1, i2, i4, i8, f4, f8, b1, little-endian");
+  size_t end = text.empty() ? 0 : text.find_first_of("'\"", 1);
+  std::string written(text.substr(0, end == std::string_view::npos ? 16 : std::min<size_t>(end + 1, 16)));
+  return Bad(what, "element type " + written + " is not read; allowed are u1, i1, i2, i4, i8, f4, f8, b1, little-endian");
 }
 
 }  // namespace

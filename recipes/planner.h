@@ -44,14 +44,18 @@ std::vector<PlannedStep> FullPlan(const ResolvedRecipe& recipe);
 // every input.
 Json RunLocalStep(const PlannedStep& step, const ResolvedRecipe& recipe, const Outcomes& outcomes);
 
-// What a step is expected to cost and give, for `pare plan`.
+// What one core of a present server does in dense float32, about. Predicted times are for comparing steps.
+inline constexpr double kPlanFlopsPerSecond = 100e9;
+
+// What a step is expected to cost and give, for `pare plan`: from the recipe's sparsities alone, nothing is measured.
 struct Prediction {
   int64_t parameters = 0;
   int64_t parameters_nonzero = 0;
   int64_t multiply_adds = 0;        // dense
+  int64_t multiply_adds_nonzero = 0;
   int64_t checkpoint_bytes = 0;     // about
   double training_samples = 0;      // epochs x training images
-  double seconds = 0;               // about, one core at kPlanFlopsPerSecond; said so in the output
+  double seconds = 0;               // about, one core at kPlanFlopsPerSecond; the output says so
 };
 Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe);
 

@@ -6,6 +6,7 @@
 #include "model/architectures.h"
 #include "recipes/resolve.h"
 #include "recipes/schema.h"
+#include "recipes/select.h"
 #include "recipes/yaml.h"
 
 namespace pare::recipes {
@@ -14,6 +15,12 @@ namespace {
 const std::vector<std::string> kStepKinds = {"prune", "retrain", "evaluate"};
 const std::vector<std::string> kLaterKinds = {"distill", "low_rank", "quantize", "lora", "self_distill", "measure"};
 constexpr size_t kMaxVariants = 256, kMaxExpandedSteps = 5000;
+
+std::string Escaped(const std::string& key) {
+  std::string out;
+  for (char c : key) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+  return out;
+}
 
 // Collects every error of a recipe, so that one look is enough.
 class Checker {
@@ -42,12 +49,24 @@ class Checker {
       if (field == nullptr) {
         Unknown(section, key, pointer, extra);
       } else if (auto wrong = CheckValue(*field, value)) {
-        Fail(pointer + "/" + key, key + ": " + *wrong);
+        Fail(pointer + "/" + Escaped(key), key + ": " + *wrong);
+      } else if (field->type == "patterns") {
+        Patterns(key, value, pointer + "/" + key);
       }
     }
   }
 
  private:
+  void Patterns(const std::string& key, const Json& value, const std::string& pointer) {
+    if (value.is_string()) {
+      if (auto wrong = PatternError(value.get<std::string>())) Fail(pointer, key + ": " + *wrong);
+      return;
+    }
+    for (size_t i = 0; i < value.size(); ++i) {
+      if (auto wrong = PatternError(value[i].get<std::string>())) Fail(pointer + "/" + std::to_string(i), key + ": " + *wrong);
+    }
+  }
+
   void Unknown(const std::string& section, const std::string& key, const std::string& pointer, const std::vector<std::string>& extra) {
     std::vector<std::string> known;
     for (const Field* f : FieldsOf(section)) known.emplace_back(f->name);
@@ -57,7 +76,7 @@ class Checker {
     std::string list;
     for (const std::string& k : known) list += (list.empty() ? "" : ", ") + k;
     std::string near = Nearest(key, known);
-    Fail(pointer + "/" + key + "#key", "unknown field '" + key + "' in " + section + (near.empty() ? "" : "; did you mean '" + near + "'?") + " Allowed: " + list);
+    Fail(pointer + "/" + Escaped(key) + "#key", "unknown field '" + key + "' in " + section + (near.empty() ? "" : "; did you mean '" + near + "'?") + " Allowed: " + list);
   }
 
   std::string name_;
@@ -81,11 +100,27 @@ void CheckModel(const Json& model, Checker& check) {
       parameters[key] = value;
     }
   }
-  if (!model.contains("architecture") || !model["architecture"].is_string()) {
-    return check.Fail("/model", "model: 'architecture' is missing; known are mlp, lenet5, resnet");
+  if (!model.contains("architecture")) {
+    std::string known;
+    for (const model::ArchitectureInfo& info : model::Architectures()) known += (known.empty() ? "" : ", ") + info.name;
+    return check.Fail("/model", "model: 'architecture' is missing; known are " + known);
   }
-  auto resolved = model::ResolveArchitecture(model["architecture"].get<std::string>(), parameters);
-  if (!resolved.ok()) check.Fail("/model", "model: " + resolved.error().message);
+  if (!model["architecture"].is_string()) return;
+  std::string name = model["architecture"].get<std::string>();
+  auto plain = model::ResolveArchitecture(name, Json::object());
+  if (!plain.ok()) return check.Fail("/model/architecture", "model: " + plain.error().message);
+  for (const auto& [key, value] : parameters.items()) {
+    // One field at a time, so that the message stands at its field.
+    auto resolved = model::ResolveArchitecture(name, Json{{key, value}});
+    if (resolved.ok()) continue;
+    std::vector<std::string> known = {"architecture", "weights"};
+    for (const auto& [field, otherwise] : plain->items()) known.push_back(field);
+    bool unknown = std::find(known.begin(), known.end(), key) == known.end();
+    std::string near = unknown ? Nearest(key, known) : "", list;
+    for (const std::string& k : known) list += (list.empty() ? "" : ", ") + k;
+    check.Fail("/model/" + Escaped(key) + (unknown ? "#key" : ""),
+               "model: " + resolved.error().message + (near.empty() ? "" : "; did you mean '" + near + "'?") + (unknown ? " Allowed: " + list : ""));
+  }
 }
 
 void CheckData(const Json& data, Checker& check) {
@@ -93,7 +128,25 @@ void CheckData(const Json& data, Checker& check) {
   if (!data.is_object()) return;
   if (data.contains("augment")) check.Section("augment", data["augment"], "/data/augment");
   bool built_in = data.contains("dataset"), files = data.contains("train");
-  if (built_in == files) check.Fail("/data", "data: give either dataset (fashion-mnist) or the files train and test");
+  if (built_in == files) return check.Fail("/data", "data: give either dataset (fashion-mnist) or the files train and test");
+  if (files && !data.contains("test")) check.Fail("/data", "data: 'test' is missing: the report's accuracies come from samples that training never saw");
+  for (const char* field : {"format", "train_labels", "test", "test_labels", "label_column", "shape"}) {
+    if (built_in && data.contains(field)) check.Fail("/data/" + std::string(field), std::string(field) + ": only with files, not with dataset");
+  }
+  if (files && data.contains("directory")) check.Fail("/data/directory", "directory: only with dataset; give the files' paths instead");
+}
+
+// Fields that mean nothing beside the chosen schedule.
+void CheckSchedule(const Json& train, const std::string& pointer, Checker& check) {
+  if (!train.is_object() || !train.contains("schedule") || !train["schedule"].is_string()) return;
+  std::string schedule = train["schedule"].get<std::string>();
+  if (schedule == "multi_step" && (!train.contains("milestones") || train["milestones"].empty())) {
+    check.Fail(pointer + "/schedule", "schedule: multi_step needs milestones, the epochs at which the rate falls");
+  }
+  if (schedule != "multi_step" && train.contains("milestones")) check.Fail(pointer + "/milestones", "milestones: only with schedule: multi_step");
+  if (schedule != "cosine" && schedule != "linear" && train.contains("final_learning_rate")) {
+    check.Fail(pointer + "/final_learning_rate", "final_learning_rate: only with schedule: cosine or linear");
+  }
 }
 
 void CheckPrune(const Json& prune, const std::string& pointer, Checker& check) {
@@ -106,7 +159,9 @@ void CheckPrune(const Json& prune, const std::string& pointer, Checker& check) {
     }
     for (const auto& [key, value] : prune.items()) {
       bool scheduled = key == "init_sparsity" || key == "final_sparsity" || key == "start_epoch" || key == "end_epoch" || key == "update_frequency";
-      if (scheduled || FindField("train", key)) check.Fail(pointer + "/" + key, key + ": only with schedule: linear or cubic");
+      if (scheduled || (FindField("train", key) && key != "schedule")) {
+        check.Fail(pointer + "/" + key, key + ": only with schedule: linear or cubic");
+      }
     }
     return;
   }
@@ -116,8 +171,26 @@ void CheckPrune(const Json& prune, const std::string& pointer, Checker& check) {
   }
   auto number = [&](const char* key, double otherwise) { return prune.contains(key) && prune[key].is_number() ? prune[key].get<double>() : otherwise; };
   if (number("init_sparsity", 0) > number("final_sparsity", 1)) check.Fail(pointer + "/init_sparsity", "init_sparsity is larger than final_sparsity");
-  if (prune.contains("end_epoch") && number("start_epoch", 0) >= number("end_epoch", 0)) check.Fail(pointer + "/end_epoch", "end_epoch must be after start_epoch");
-  if (number("end_epoch", 0) > number("epochs", kDefaultStepEpochs)) check.Fail(pointer + "/end_epoch", "end_epoch is after the step's last epoch (epochs)");
+  double epochs = number("epochs", kDefaultStepEpochs);
+  if (prune.contains("end_epoch") && number("start_epoch", 0) >= number("end_epoch", 0)) {
+    check.Fail(pointer + "/end_epoch", "end_epoch must be after start_epoch");
+  }
+  for (const char* key : {"start_epoch", "end_epoch"}) {
+    if (number(key, 0) > epochs) check.Fail(pointer + "/" + key, std::string(key) + " is after the step's last epoch (epochs: " + Canonical(Json(static_cast<int64_t>(epochs))) + ")");
+  }
+}
+
+void CheckRetrain(const Json& retrain, const std::string& pointer, Checker& check) {
+  check.Section("retrain", retrain, pointer, {"train"});
+  if (!retrain.is_object()) return;
+  Json rewind = retrain.value("rewind", Json("none"));
+  if (retrain.contains("to") && rewind == "none") check.Fail(pointer + "/to", "to: only with rewind: learning_rate or weights");
+  // A rewound step may override one part of the schedule of train; a fine-tuning step brings its own.
+  if (rewind != "none") return;
+  CheckSchedule(retrain, pointer, check);
+  if (retrain.contains("milestones") && !retrain.contains("schedule")) {
+    check.Fail(pointer + "/milestones", "milestones: fine-tuning runs at a constant rate; add schedule: multi_step");
+  }
 }
 
 void CheckSteps(const Json& steps, const std::string& pointer, Checker& check, size_t& expanded, size_t factor);
@@ -126,27 +199,21 @@ void CheckItem(const Json& item, const std::string& pointer, Checker& check, siz
   if (!item.is_object() || item.empty()) return check.Fail(pointer, "a step is one of prune, retrain, evaluate, or repeat with steps");
   if (item.contains("repeat") || item.contains("steps")) {
     for (const auto& [key, value] : item.items()) {
-      if (key != "repeat" && key != "steps") check.Fail(pointer + "/" + key + "#key", "unknown field '" + key + "' beside repeat; allowed: repeat, steps");
+      if (key != "repeat" && key != "steps") check.Fail(pointer + "/" + Escaped(key) + "#key", "unknown field '" + key + "' beside repeat; allowed: repeat, steps");
     }
     if (!item.contains("repeat") || !item.contains("steps")) return check.Fail(pointer, "repeat and steps belong together");
     check.Section("repeat", item["repeat"], pointer + "/repeat");
     Json times = item["repeat"].is_object() ? item["repeat"].value("times", Json()) : Json();
     if (times.is_null()) return check.Fail(pointer + "/repeat", "repeat: 'times' is missing");
-    if (times.is_number_integer() && times.get<int64_t>() > 0) factor *= static_cast<size_t>(std::min<int64_t>(times.get<int64_t>(), 10000));
+    if (times.is_number_integer() && times.get<int64_t>() > 0) factor = std::min(factor * static_cast<size_t>(std::min<int64_t>(times.get<int64_t>(), 10000)), 2 * kMaxExpandedSteps);
     return CheckSteps(item["steps"], pointer + "/steps", check, expanded, factor);
   }
   if (item.size() != 1) return check.Fail(pointer, "one step per list item; start the next one with '-'");
   auto [kind, value] = *item.items().begin();
-  std::string inner = pointer + "/" + kind;
+  std::string inner = pointer + "/" + Escaped(kind);
   expanded += factor;
   if (kind == "prune") return CheckPrune(value, inner, check);
-  if (kind == "retrain") {
-    check.Section("retrain", value, inner, {"train"});
-    if (value.is_object() && value.contains("to") && value.value("rewind", Json("none")) == "none") {
-      check.Fail(inner + "/to", "to: only with rewind: learning_rate or weights");
-    }
-    return;
-  }
+  if (kind == "retrain") return CheckRetrain(value, inner, check);
   if (kind == "evaluate") return check.Section("evaluate", value.is_null() ? Json::object() : value, inner);
   bool later = std::find(kLaterKinds.begin(), kLaterKinds.end(), kind) != kLaterKinds.end();
   std::string near = Nearest(kind, kStepKinds);
@@ -163,10 +230,10 @@ void CheckVariants(const Json& variants, Checker& check) {
   if (!variants.is_object()) return check.Fail("/variants", "variants: expected names, each with a list of steps");
   if (variants.size() > kMaxVariants) check.Fail("/variants", "at most 256 variants");
   for (const auto& [name, steps] : variants.items()) {
-    if (!GoodName(name)) check.Fail("/variants/" + name + "#key", "variant names are letters, digits, '-', '_' and '.', found '" + name + "'");
+    if (!GoodName(name)) check.Fail("/variants/" + Escaped(name) + "#key", "variant names are letters, digits, '-', '_' and '.', found '" + name + "'");
     size_t expanded = 0;
-    CheckSteps(steps, "/variants/" + name, check, expanded, 1);
-    if (expanded > kMaxExpandedSteps) check.Fail("/variants/" + name, "a variant has at most 5000 steps after repeat, this one has " + std::to_string(expanded));
+    CheckSteps(steps, "/variants/" + Escaped(name), check, expanded, 1);
+    if (expanded > kMaxExpandedSteps) check.Fail("/variants/" + Escaped(name), "a variant has at most 5000 steps after repeat, this one has " + std::to_string(expanded));
   }
 }
 
@@ -177,8 +244,13 @@ void CheckTree(const Json& tree, Checker& check) {
   else if (tree["name"].is_string() && !GoodName(tree["name"].get<std::string>())) check.Fail("/name", "name: letters, digits, '-', '_' and '.', at most 100");
   if (tree.contains("model")) CheckModel(tree["model"], check); else check.Fail("", "'model' is missing");
   if (tree.contains("data")) CheckData(tree["data"], check); else check.Fail("", "'data' is missing");
-  if (tree.contains("train")) check.Section("train", tree["train"], "/train");
-  else if (!tree.contains("model") || !tree["model"].is_object() || !tree["model"].contains("weights")) {
+  if (tree.contains("train")) {
+    check.Section("train", tree["train"], "/train");
+    CheckSchedule(tree["train"], "/train", check);
+    if (tree["train"].is_object() && tree["train"].contains("milestones") && !tree["train"].contains("schedule")) {
+      check.Fail("/train/milestones", "milestones: only with schedule: multi_step");
+    }
+  } else if (!tree.contains("model") || !tree["model"].is_object() || !tree["model"].contains("weights")) {
     check.Fail("", "'train' is missing; it can be omitted only when model.weights gives a trained model");
   }
   if (tree.contains("snapshot")) check.Section("snapshot", tree["snapshot"], "/snapshot");

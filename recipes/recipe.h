@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,8 @@ class Recipe {
   std::map<std::string, Position> positions_;
 };
 
+struct Plan;  // recipes/plan.h
+
 // Ready to plan. ToJson/FromJson are the identity: this is what a job stores.
 struct ResolvedRecipe {
   std::string name;
@@ -56,6 +59,9 @@ struct ResolvedRecipe {
   model::Graph graph;   // of the dense model
   Digest weights;       // blob of the starting weights (safetensors); none: initialize from the seed
   std::vector<Finding> warnings;
+  // The steps of all of the above with their keys, worked out once by Resolve and ResolvedRecipeFromJson, and shared by
+  // copies. Planning without it (a value put together by hand) gives the same steps, only slower.
+  std::shared_ptr<const Plan> plan;
 };
 Result<ResolvedRecipe> Resolve(const Recipe& recipe, const data::DataInfo& data, const Digest& weights);
 Json ToJson(const ResolvedRecipe& recipe);

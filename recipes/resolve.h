@@ -1,20 +1,13 @@
 // Parts of resolving that the planner shares. Inside recipes/ only.
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "common/json.h"
-#include "model/graph.h"
 
 namespace pare::recipes {
 
-inline constexpr int kDefaultStepEpochs = 3;  // of retrain and scheduled prune steps
+inline constexpr int kDefaultStepEpochs = 3;  // of fine-tuning and scheduled prune steps
 
-// Names of the prunable tensors that `targets` select and `ignore` does not. kInvalid names a pattern without a match and
-// the nearest known name.
-Result<std::vector<std::string>> SelectTensors(const model::GraphInfo& info, const model::Graph& graph, const Json& targets, const Json& ignore);
-// TrainParams (docs/formats.md) of a section with all train fields.
-Json TrainParams(const Json& train);
+// TrainParams (docs/formats.md) of a section with all train fields. `epochs`: length of the schedule.
+Json TrainParams(const Json& train, int64_t epochs);
 
 }  // namespace pare::recipes

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/architectures.h"
+
 namespace pare::recipes {
 namespace {
 
@@ -42,7 +44,7 @@ constexpr Field kFields[] = {
 
     {"train", "epochs", "integer", "20", 1, 100000, "", "epochs", "passes over the training split", "20"},
     {"train", "batch_size", "integer", "128", 1, 1e6, "", "samples", "samples per optimizer step", "128"},
-    {"train", "shards", "integer", "", 1, 1024, "", "", "logical shards of a batch (part of the result); default: one per 64 samples", "2"},
+    {"train", "shards", "integer", "", 1, 256, "", "", "logical shards of a batch (part of the result); default: one per 64 samples", "2"},
     {"train", "optimizer", "name", "\"sgd\"", 0, 0, "sgd,adam,adamw", "", "update rule", "adam"},
     {"train", "learning_rate", "number", "0.05", 0, 1e6, "", "", "at the start, after warm-up", "0.05"},
     {"train", "momentum", "number", "0.9", 0, 0.9999999, "", "", "sgd", "0.9"},
@@ -52,7 +54,7 @@ constexpr Field kFields[] = {
     {"train", "epsilon", "number", "1e-8", 0, 1, "", "", "adam, adamw", "1e-8"},
     {"train", "weight_decay", "number", "0", 0, 1000, "", "", "sgd, adam: L2 term; adamw: decoupled", "1e-4"},
     {"train", "schedule", "name", "\"constant\"", 0, 0, "constant,multi_step,cosine,linear", "", "learning rate over time", "multi_step"},
-    {"train", "milestones", "numbers", "[]", 0, 100000, "", "epochs", "multi_step: when the rate is multiplied by gamma", "[10, 15]"},
+    {"train", "milestones", "numbers", "[]", 0, 100000, "", "epochs", "multi_step: the rate is multiplied by gamma from each of these epochs on", "[10, 15]"},
     {"train", "gamma", "number", "0.1", 0, 1, "", "", "multi_step", "0.1"},
     {"train", "final_learning_rate", "number", "0", 0, 1e6, "", "", "cosine, linear: at the end", "0"},
     {"train", "warmup_epochs", "number", "0", 0, 100000, "", "epochs", "linear from 0 to learning_rate", "1"},
@@ -80,15 +82,15 @@ constexpr Field kFields[] = {
     {"prune", "init_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: at start_epoch; default 0", "0"},
     {"prune", "final_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: from end_epoch on", "0.95"},
     {"prune", "start_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when pruning starts; default 0", "0"},
-    {"prune", "end_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when it ends; default two thirds of epochs", "8"},
+    {"prune", "end_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when it ends and the masks freeze; default two thirds of epochs", "8"},
     {"prune", "update_frequency", "number", "", 0.001, 1000, "", "epochs", "linear, cubic: how often masks are refreshed; default 0.5", "0.5"},
-    {"prune", "targets", "patterns", "", 0, 0, "", "", "which weights: node or tensor name, glob, re:REGEX, or operator type; default: linear and conv2d", "[fc1, \"re:.*attention.*\"]"},
+    {"prune", "targets", "patterns", "", 0, 0, "", "", "which weights: layer or tensor name, glob, re:REGEX (whole name), or operator type; default: linear and conv2d", "[fc1, \"re:.*attention.*\"]"},
     {"prune", "ignore", "patterns", "", 0, 0, "", "", "patterns of targets to leave alone", "fc3"},
     {"prune", "min_density", "number", "0", 0, 1, "", "fraction", "no layer keeps less than this", "0.01"},
     {"prune", "max_density", "number", "1", 0, 1, "", "fraction", "no layer keeps more than this", "0.5"},
 
     {"retrain", "rewind", "name", "\"none\"", 0, 0, "none,learning_rate,weights", "", "none: fine-tune; learning_rate: replay the schedule with the trained weights; weights: start again from earlier weights", "learning_rate"},
-    {"retrain", "to", "rewind", "", 0, 0, "", "epoch", "learning_rate, weights: where the schedule is entered; weights: init or an epoch, and the weights of that moment; default 0 (init)", "init"},
+    {"retrain", "to", "rewind", "", 0, 0, "", "epoch", "learning_rate, weights: the epoch of train at which the schedule is entered, and for weights the moment whose weights come back (init is 0); default: init for weights, train.epochs − epochs for learning_rate", "init"},
 
     {"evaluate", "split", "name", "\"validation\"", 0, 0, "validation", "", "the split; test is read only for the report", "validation"},
     {"repeat", "times", "integer", "", 1, 1000, "", "", "how often the steps beside it run", "10"},
@@ -206,14 +208,41 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& known
 
 void FillDefaults(std::string_view section, Json& object) {
   for (const Field* f : FieldsOf(section)) {
-    if (!f->default_json.empty() && !object.contains(f->name)) object[std::string(f->name)] = Json::parse(f->default_json);
+    std::string name(f->name);
+    if (!object.contains(name)) {
+      if (f->default_json.empty()) continue;
+      object[name] = Json::parse(f->default_json);
+    }
+    Json& value = object[name];
+    // 1 and 1.0 mean the same and must give the same step key.
+    if (f->type == "number") value = value.get<double>() + 0.0;
+    if (f->type == "numbers") {
+      for (Json& item : value) item = item.get<double>() + 0.0;
+    }
   }
 }
+
+namespace {
+
+// The fields that stand beside `architecture`.
+std::string RenderArchitectures() {
+  std::string out;
+  for (const model::ArchitectureInfo& architecture : model::Architectures()) {
+    out += "\n#### architecture: " + architecture.name + "\n\n" + architecture.help + "\n\n| field | type | default | range | meaning |\n| --- | --- | --- | --- | --- |\n";
+    for (const model::ArchitectureField& f : architecture.fields) {
+      out += "| `" + f.name + "` | " + f.type + " | `" + f.default_value + "` | " + f.range + " | " + f.help + " |\n";
+    }
+  }
+  return out;
+}
+
+}  // namespace
 
 std::string RenderReference() {
   std::string out, section;
   for (const Field& f : kFields) {
     if (f.section != section) {
+      if (section == "model") out += RenderArchitectures();
       section = f.section;
       out += "\n### " + section + "\n\n| field | type | default | range | meaning | example |\n| --- | --- | --- | --- | --- | --- |\n";
     }

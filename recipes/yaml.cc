@@ -22,7 +22,7 @@ Json TypedScalar(const std::string& text) {
   if (text.empty() || text == "null" || text == "~" || text == "Null" || text == "NULL") return nullptr;
   if (text == "true" || text == "True" || text == "TRUE") return true;
   if (text == "false" || text == "False" || text == "FALSE") return false;
-  const char* begin = text.data() + (text[0] == '+' ? 1 : 0);
+  const char* begin = text.data() + (text[0] == '+' && text.size() > 1 && text[1] != '-' ? 1 : 0);
   const char* end = text.data() + text.size();
   int64_t integer = 0;
   if (auto r = std::from_chars(begin, end, integer); r.ec == std::errc() && r.ptr == end) return integer;
@@ -30,6 +30,25 @@ Json TypedScalar(const std::string& text) {
   bool digit = text.find_first_of("0123456789") != std::string::npos && text.find_first_not_of("+-.0123456789eE") == std::string::npos;
   if (auto r = std::from_chars(begin, end, number); digit && r.ec == std::errc() && r.ptr == end && std::isfinite(number)) return number;
   return text;
+}
+
+// JSON, step keys and messages are UTF-8; bytes that are not would make two different recipes look alike.
+bool IsUtf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    auto lead = static_cast<unsigned char>(text[i]);
+    size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+    if (length == 0 || i + length > text.size()) return false;
+    uint32_t code = length == 1 ? lead : lead & (0x7FU >> length);
+    for (size_t k = 1; k < length; ++k) {
+      auto next = static_cast<unsigned char>(text[i + k]);
+      if (next >> 6 != 2) return false;
+      code = code << 6 | (next & 0x3F);
+    }
+    constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    if (code < kSmallest[length] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) return false;
+    i += length;
+  }
+  return true;
 }
 
 std::string Escaped(const std::string& key) {
@@ -83,6 +102,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void Key(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& key) {
     Check(mark, tag, anchor);
+    if (!IsUtf8(key)) throw Refused{mark, "a field name that is not UTF-8 text"};
     Frame& top = stack_.back();
     if (top.value.contains(key)) throw Refused{mark, "'" + key + "' is given twice"};
     top.key = key;
@@ -104,6 +124,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void Value(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Json value) {
     Check(mark, tag, anchor);
+    if (value.is_string() && !IsUtf8(value.get_ref<const std::string&>())) throw Refused{mark, "text that is not UTF-8"};
     if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) throw Refused{mark, "a field name is missing"};
     Note(Pointer(), mark);
     Add(std::move(value));

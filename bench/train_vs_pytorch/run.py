@@ -61,4 +61,5 @@ def main():
               f"{accuracy[0]:.3f}, {accuracy[1]:.3f} |", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -81,4 +81,5 @@ def main():
     print(json.dumps({"seconds": seconds, "loss": loss.item(), "accuracy": accuracy}))
 
 
-main()
+if __name__ == "__main__":
+    main()

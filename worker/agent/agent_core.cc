@@ -40,7 +40,7 @@ void AgentCore::On(const Received& event) {
 void AgentCore::OnMessage(const Welcome& welcome) {
   heartbeat_ = std::max(Millis(welcome.heartbeat_ms), kShortestHeartbeat);
   if (!welcomed_) Info("welcomed by the coordinator on " + welcome.host);
-  welcomed_ = true;
+  welcomed_ = known_ = true;
   conflict_since_.reset();
   hello_interval_ = kFirstHelloInterval;
   heartbeat_sent_ = now_;
@@ -291,7 +291,7 @@ void AgentCore::BeginStopping(const std::string& reason) {
 void AgentCore::AdvanceStopping() {
   if (!end_by_ || ended_) return;
   if (!step_ && outbox_.empty()) {
-    if (welcomed_) Send(Goodbye{config_.worker});
+    if (known_) Send(Goodbye{config_.worker});
     return End(false, "stopped");
   }
   if (now_ >= *end_by_) End(false, "stopped; the coordinator did not confirm in time that the lease is given back");

@@ -141,6 +141,7 @@ class AgentCore {
   bool ended_ = false;
 
   bool welcomed_ = false;
+  bool known_ = false;  // was welcomed at least once: the coordinator waits for a Goodbye
   Millis heartbeat_{1000};
   Millis heard_{0};  // last message of the coordinator
   Millis heartbeat_sent_{0};

@@ -473,6 +473,12 @@ TEST_F(AgentCoreTest, AnAgentWithoutCoordinatorStopsAtOnceWhenItOwesNothing) {
   EXPECT_EQ(All<EndAgent>(actions).size(), 1u);
 }
 
+TEST_F(AgentCoreTest, GoodbyeIsSaidAlsoInDoubt) {
+  Ready();
+  After(Millis(1001));
+  EXPECT_EQ(Sent<Goodbye>(Do(StopRequested{"SIGTERM"})).size(), 1u);
+}
+
 TEST_F(AgentCoreTest, MessagesForCoordinatorsAreIgnored) {
   Ready();
   EXPECT_TRUE(All<SendMessage>(Get(Goodbye{"x"})).empty());

@@ -64,7 +64,7 @@ class WorkerProgramTest : public testing::Test {
   Hello Greet() {
     Hello hello = Await<Hello>();
     known_ = true;
-    Send(Welcome{100, 5000, testing::TempDir(), HostName(), "", {}});
+    Send(Welcome{300, 30000, testing::TempDir(), HostName(), "", {}});
     return hello;
   }
   void Give(std::vector<std::string> script) {

@@ -1,0 +1,38 @@
+// Plan: all that a recipe's steps are, worked out once: the chains with their keys, the test evaluations that follow the
+// decision, and what each checkpoint is expected to keep. Immutable, shared by copies of a ResolvedRecipe. Inside recipes/.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "model/graph.h"
+#include "recipes/planner.h"
+
+namespace pare::recipes {
+
+// Of a checkpoint, from the sparsities in the recipe; a global ranking is taken to remove the same share everywhere.
+struct Expected {
+  double sparsity = 0;  // of the tensors pruned so far
+  int64_t parameters_nonzero = 0;
+  int64_t multiply_adds_nonzero = 0;
+  int64_t checkpoint_bytes = 0;
+};
+
+struct Plan {
+  std::vector<PlannedStep> chains;  // init, baseline, every variant's steps and validation evaluations; topological
+  // The test evaluation that belongs to the validation evaluation chains[i]; used once the decision is taken.
+  std::map<size_t, PlannedStep> tests;
+  std::map<StepKey, Expected> expected;  // by the step that makes the checkpoint
+  Json promote;                          // params of the promote step; null: nothing is promoted
+  uint64_t seed = 0;
+  std::string device;
+  Json hints;
+  model::GraphInfo info;
+};
+
+// Null for a value that Resolve did not make (a stored recipe of another release).
+std::shared_ptr<const Plan> MakePlan(const ResolvedRecipe& recipe);
+PlannedStep PromoteStep(const Plan& plan, std::map<std::string, StepKey> inputs);
+
+}  // namespace pare::recipes

@@ -1,0 +1,216 @@
+// Who gets what, who is there, and what a restart keeps.
+#include <gmock/gmock.h>
+
+#include "tests/coordinator/harness.h"
+
+namespace pare::coordinator {
+namespace {
+
+using testing::HasSubstr;
+
+const std::vector<PlanLine> kOne = {{.name = "a", .candidate = true}};
+
+TEST(PlacementTest, PrefersTheWorkerThatHoldsTheInputs) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", {{.name = "x", .cost = 9}, {.name = "x2", .inputs = {"x"}, .candidate = true, .cost = 9}});
+  h.Finish("w1");  // w1 holds x and runs x2
+  h.Release("w1");
+  h.Join("a0");    // first by name, holds nothing; x2 went to it while w1 seems to be draining
+  EXPECT_EQ(h.WorkerOf("x2"), "a0");
+  h.Release("a0");
+  h.Pass(Millis(1'500));  // both are idle again
+  EXPECT_EQ(h.WorkerOf("x2"), "w1");
+  EXPECT_THAT(h.StepNamed("x2").hold->reason, HasSubstr("holds 1 of its 1 input"));
+}
+
+TEST(PlacementTest, ServesTheLongestRemainingChainFirst) {
+  Harness h;
+  h.SubmitPlan("job", {{.name = "base", .variant = ""},
+                       {.name = "a-short", .inputs = {"base"}, .candidate = true, .cost = 5},
+                       {.name = "z1", .inputs = {"base"}, .cost = 3},
+                       {.name = "z2", .inputs = {"z1"}, .candidate = true, .cost = 3}});
+  h.Join("w1");
+  h.Finish("w1");
+  EXPECT_EQ(h.WorkerOf("z1"), "w1");
+  EXPECT_THAT(std::get<NotNow>(Explain(h.core->state(), h.StepNamed("a-short"), {h.clock.Monotonic(), h.clock.Wall()})).reason,
+              HasSubstr("all 1 worker with device cpu are busy"));
+}
+
+TEST(PlacementTest, ServesPriorityThenAge) {
+  Harness h;
+  h.SubmitPlan("old", {{.name = "o", .candidate = true, .cost = 1}});
+  h.SubmitPlan("new", {{.name = "n", .candidate = true, .cost = 100}});
+  h.SubmitPlan("urgent", {{.name = "u", .candidate = true}}, true, 5);
+  h.Join("w1");
+  EXPECT_EQ(h.WorkerOf("u"), "w1");
+  h.Finish("w1");
+  EXPECT_EQ(h.Granted("w1").lease.step, h.StepNamed("o", h.core->state().jobs.begin()->second.name == "old" ? h.core->state().jobs.begin()->first : [&] {
+              for (const auto& [id, job] : h.core->state().jobs) if (job.name == "old") return id;
+              return std::string();
+            }()).key);
+}
+
+TEST(PlacementTest, SaysWhyAStepCannotRun) {
+  Harness h;
+  h.SubmitPlan("job", {{.name = "a"}, {.name = "b", .inputs = {"a"}, .candidate = true}});
+  Now now{h.clock.Monotonic(), h.clock.Wall()};
+  EXPECT_THAT(std::get<NotNow>(Explain(h.core->state(), h.StepNamed("a"), now)).reason, HasSubstr("no worker is connected"));
+  NotNow wait = std::get<NotNow>(Explain(h.core->state(), h.StepNamed("b"), now));
+  EXPECT_EQ(wait.waiting_for, std::vector<std::string>{"a"});
+  h.Join("gpu", {}, "cuda:0");
+  EXPECT_THAT(std::get<Infeasible>(Explain(h.core->state(), h.StepNamed("a"), now)).reason, HasSubstr("device cpu"));
+}
+
+TEST(WorkerTest, AnotherVersionIsRefused) {
+  Harness h;
+  Actions actions = h.Do(FromAgent{"w1", Hello{"w1", "0.0.1", "here", "cpu", 1, {}, {}}});
+  ASSERT_NE(LastSent<Refused>(actions.sends, "w1"), nullptr);
+  EXPECT_EQ(LastSent<Refused>(actions.sends, "w1")->code, "version");
+  EXPECT_TRUE(h.core->state().workers.empty());
+}
+
+TEST(WorkerTest, ANameInUseByALivingWorkerIsRefusedUntilThatOneIsSilent) {
+  Harness h;
+  h.Join("w1");
+  Hello hello{"w1", std::string(kPareVersion), "here", "cpu", 1, {}, {}};
+  EXPECT_EQ(LastSent<Refused>(h.Do(FromAgent{"another connection", hello}).sends, "another connection")->code, "conflict");
+  h.Silence("w1");
+  h.Pass(Millis(1'500));
+  EXPECT_NE(LastSent<Welcome>(h.Do(FromAgent{"another connection", hello}).sends, "another connection"), nullptr);
+}
+
+TEST(WorkerTest, AStrangerIsAskedToSayHello) {
+  Harness h;
+  Actions actions = h.Do(FromAgent{"p", Heartbeat{"w9", {}, {}}});
+  EXPECT_EQ(LastSent<Refused>(actions.sends, "p")->code, "not_found");
+}
+
+TEST(WorkerTest, GoodbyeAndADeadProcessGiveStepsBackAtOnce) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", kOne);
+  h.Join("w2");
+  h.Do(WorkerGone{"w1", "worker w1 has ended"});
+  h.Silence("w1");
+  h.Tick();
+  EXPECT_EQ(h.WorkerOf("a"), "w2");
+  h.Release("w2");
+  h.Silence("w2");
+  h.FromWorker("w2", Goodbye{"w2"});
+  EXPECT_TRUE(h.core->state().workers.empty());
+  EXPECT_EQ(h.StateOf("a"), "ready");
+}
+
+TEST(WorkerTest, AGrantThatNeverArrivedIsGivenAgain) {
+  Harness h;
+  h.Join("w1");
+  h.Silence("w1");
+  h.SubmitPlan("job", kOne);
+  Lease lost = h.Granted("w1").lease;
+  for (int i = 0; i < 24; ++i) {  // it lives, but knows nothing of the grant
+    h.clock.Advance(Millis(250));
+    h.FromWorker("w1", Heartbeat{"w1", {}, {}});
+    h.Tick();
+  }
+  EXPECT_GT(h.Granted("w1").lease.epoch, lost.epoch);
+  EXPECT_THAT(h.StepNamed("a").attempts[0].message, HasSubstr("does not have the step"));
+}
+
+TEST(WorkerTest, NobodyLosesALeaseForAnAbsenceOfTheCoordinatorItself) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", kOne);
+  Lease lease = h.Granted("w1").lease;
+  h.clock.Advance(Millis(60'000));  // stopped, or the machine slept
+  h.Tick();
+  EXPECT_EQ(h.StateOf("a"), "running");
+  h.Pass(Millis(6'000));
+  EXPECT_EQ(h.StepNamed("a").hold->epoch, lease.epoch);
+}
+
+TEST(RestartTest, RunningStepsAreKeptForTheirWorkers) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", kOne);
+  Lease lease = h.Granted("w1").lease;
+  h.Restart();
+  EXPECT_EQ(h.StateOf("a"), "running");
+  h.sent.clear();
+  h.Pass(Millis(1'000));  // heartbeats of a worker it does not know: asked for a Hello, the lease lives
+  EXPECT_EQ(LastSent<Refused>(h.sent, "w1")->code, "not_found");
+  h.Join("w1", {lease});
+  EXPECT_TRUE(LastSent<Welcome>(h.sent, "w1")->drop.empty());
+  h.Pass(Millis(6'000));
+  EXPECT_EQ(h.StepNamed("a").hold->epoch, lease.epoch);
+  h.Finish("w1");
+  EXPECT_EQ(h.JobNamed().state, JobState::kDone);
+  EXPECT_EQ(h.StepNamed("a").attempts.size(), 1u);
+}
+
+TEST(RestartTest, AWorkerThatDoesNotComeBackLosesItsLeaseAndEpochsGoOn) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", kOne);
+  Lease lease = h.Granted("w1").lease;
+  h.FromWorker("w1", SnapshotTaken{lease, DigestOf("s"), {{"epoch", 1}}});
+  h.Silence("w1");
+  h.Restart();
+  h.Join("w2");
+  h.Pass(Millis(5'500));
+  EXPECT_GT(h.Granted("w2").lease.epoch, lease.epoch);
+  EXPECT_EQ(worker::AssignmentFromJson(h.Granted("w2").assignment)->snapshot, DigestOf("s"));
+  // The zombie comes back and is told to drop it.
+  h.Join("w1", {lease});
+  EXPECT_EQ(LastSent<Welcome>(h.sent, "w1")->drop, std::vector<Lease>{lease});
+}
+
+TEST(RestartTest, MidRunEqualsUninterrupted) {
+  const std::vector<PlanLine> plan = {{.name = "base", .variant = ""},
+                                      {.name = "x1", .variant = "x", .inputs = {"base"}},
+                                      {.name = "x2", .variant = "x", .inputs = {"x1"}, .candidate = true},
+                                      {.name = "y1", .variant = "y", .inputs = {"base"}, .candidate = true},
+                                      {.name = "promote", .kind = "promote", .variant = "", .inputs = {"x2", "y1"}, .local = true}};
+  auto run = [&](int restart_after) {
+    Harness h;
+    h.Join("w1");
+    h.SubmitPlan("job", plan);
+    for (int finished = 0; h.HasGrant("w1"); ++finished) {
+      if (finished == restart_after) {
+        Lease lease = h.Granted("w1").lease;
+        h.Restart();
+        h.Join("w1", {lease});
+      }
+      h.Finish("w1");
+    }
+    std::string result(ToString(h.JobNamed().state));
+    for (const auto& [name, at] : h.JobNamed().by_name) result += " " + name + ":" + h.StepNamed(name).artifact.hex();
+    const Model& model = h.core->state().models.at("model");
+    result += " versions:" + std::to_string(model.versions.size()) + " champion:" + model.Alias("champion")->artifact.hex();
+    return result;
+  };
+  std::string uninterrupted = run(-1);
+  EXPECT_THAT(uninterrupted, testing::StartsWith("done"));
+  for (int after = 0; after < 4; ++after) EXPECT_EQ(run(after), uninterrupted) << after;
+}
+
+TEST(RestartTest, FailedAndPausedStayWhatTheyWere) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("failing", kOne);
+  h.Abort("w1", "bad_input", "why");
+  h.SubmitPlan("paused", {{.name = "z", .candidate = true}});
+  h.Change(ChangeJob::What::kPause);
+  h.Release("w1", "s");
+  h.Restart();
+  h.Join("w1");
+  h.Pass(Millis(2'000));
+  EXPECT_EQ(h.JobNamed().state, JobState::kPaused);
+  EXPECT_EQ(h.StateOf("z"), "ready");
+  EXPECT_FALSE(h.HasGrant("w1"));
+  h.Change(ChangeJob::What::kResume);
+  EXPECT_TRUE(h.HasGrant("w1"));
+}
+
+}  // namespace
+}  // namespace pare::coordinator

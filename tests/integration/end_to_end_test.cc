@@ -1,0 +1,201 @@
+// Real processes, real images: what a user does, and what happens when processes are killed. Needs the built executables and
+// the fashion-mnist package (named in the skip).
+#include <dirent.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "common/files.h"
+#include "common/json.h"
+#include "common/process.h"
+#include "common/random.h"
+
+namespace pare {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kRecipe = R"(version: 1
+name: chaos
+seed: 3
+model: {architecture: mlp, hidden: [64]}
+data: {dataset: fashion-mnist, validation: 5000}
+train: {epochs: 3, batch_size: 128, optimizer: adam, learning_rate: 0.002}
+goal: {max_accuracy_drop: 2.0, minimize: bytes}
+variants:
+  iterative:
+    - repeat: {times: 2}
+      steps:
+        - prune: {fraction_of_remaining: 0.5}
+        - retrain: {epochs: 2}
+  gradual:
+    - prune: {schedule: cubic, final_sparsity: 0.9, epochs: 3, end_epoch: 2}
+promote: {as: chaos}
+)";
+
+struct Outcome {
+  int code = -1;
+  std::string out;
+};
+
+class EndToEndTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists("/usr/share/datasets/fashion-mnist")) GTEST_SKIP() << "needs the Debian package dataset-fashion-mnist";
+    directory_ = fs::temp_directory_path() / ("pare_e2e_" + std::to_string(::getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(directory_);
+    fs::create_directories(directory_);
+    std::ofstream(directory_ / "chaos.yaml") << kRecipe;
+  }
+  void TearDown() override { fs::remove_all(directory_); }
+
+  std::string Path(const std::string& name) const { return (directory_ / name).string(); }
+
+  std::unique_ptr<Process> Start(std::vector<std::string> arguments, const std::string& log) {
+    arguments[0] = std::string(PARE_BIN_DIR) + "/" + arguments[0];
+    SpawnOptions options;
+    options.arguments = std::move(arguments);
+    options.output_path = log;
+    options.environment["XDG_CACHE_HOME"] = Path("cache");
+    auto process = Process::Spawn(options);
+    EXPECT_TRUE(process.ok()) << process.error().message;
+    return *std::move(process);
+  }
+  Outcome Run(std::vector<std::string> arguments) {
+    std::string log = Path("out." + std::to_string(++runs_));
+    auto process = Start(std::move(arguments), log);
+    if (!process->Wait(Millis(120'000))) process->Terminate(Millis(100));
+    return {process->code(), ReadFile(log).value()};
+  }
+  std::vector<std::string> RunCommand(const std::string& store, int workers = 2, int threads = 1) const {
+    return {"pare", "run", Path("chaos.yaml"), "--store", Path(store), "--workers", std::to_string(workers), "--threads", std::to_string(threads)};
+  }
+  std::string Digest(const std::string& store) {
+    Outcome outcome = Run({"pare", "digest", "--store", Path(store)});
+    EXPECT_EQ(outcome.code, 0) << outcome.out;
+    return outcome.out;
+  }
+  std::string Reference() {
+    Outcome outcome = Run(RunCommand("reference"));
+    EXPECT_EQ(outcome.code, 0) << outcome.out;
+    return Digest("reference");
+  }
+
+  fs::path directory_;
+  int runs_ = 0;
+};
+
+// Processes below `root` whose command line names `program`.
+std::vector<int> Descendants(int root, const std::string& program) {
+  std::vector<int> found;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    auto command = ReadFile(entry.path().string() + "/cmdline");
+    if (!command.ok() || command->substr(0, command->find('\0')).find(program) == std::string::npos) continue;
+    int pid = std::stoi(name);
+    for (int up = pid; up > 1;) {
+      auto stat = ReadFile("/proc/" + std::to_string(up) + "/stat");
+      if (!stat.ok()) break;
+      std::istringstream fields(stat->substr(stat->rfind(')') + 2));
+      std::string state;
+      fields >> state >> up;
+      if (up == root) {
+        found.push_back(pid);
+        break;
+      }
+    }
+  }
+  return found;
+}
+
+TEST_F(EndToEndTest, DigestIsTheSameForAnyWorkersAndThreads) {
+  std::string reference = Reference();
+  EXPECT_NE(reference.find("total "), std::string::npos);
+  for (auto [workers, threads] : {std::pair(1, 1), std::pair(1, 2), std::pair(3, 1)}) {
+    std::string store = "w" + std::to_string(workers) + "t" + std::to_string(threads);
+    Outcome outcome = Run(RunCommand(store, workers, threads));
+    EXPECT_EQ(outcome.code, 0) << outcome.out;
+    EXPECT_EQ(Digest(store), reference) << workers << " workers, " << threads << " threads";
+  }
+}
+
+TEST_F(EndToEndTest, RunningAgainTrainsNothing) {
+  std::string reference = Reference();
+  Outcome again = Run({"pare", "run", Path("chaos.yaml"), "--store", Path("reference"), "--json"});
+  ASSERT_EQ(again.code, 0) << again.out;
+  size_t brace = again.out.find('{');
+  ASSERT_NE(brace, std::string::npos);
+  auto report = ParseJson(again.out.substr(brace, again.out.rfind('}') - brace + 1), "report");
+  ASSERT_TRUE(report.ok()) << again.out;
+  EXPECT_EQ((*report)["work"]["steps_run"], 0);
+  EXPECT_EQ(Digest("reference"), reference);
+}
+
+class KillTest : public EndToEndTest, public ::testing::WithParamInterface<const char*> {};
+
+// The victim is killed several times while `pare run` supervises: the run ends by itself with the same digest.
+TEST_P(KillTest, DigestSurvivesKillsOf) {
+  std::string reference = Reference();
+  RandomStream random(17, RandomPurpose::kTest);
+  auto run = Start(RunCommand("killed"), Path("killed.log"));
+  for (int kill = 0; kill < 3; ++kill) {
+    if (run->Wait(Millis(300 + static_cast<int64_t>(random.Below(700))))) break;
+    std::vector<int> victims = Descendants(run->pid(), GetParam());
+    if (!victims.empty()) ::kill(victims[random.Below(victims.size())], SIGKILL);
+  }
+  ASSERT_TRUE(run->Wait(Millis(120'000))) << ReadFile(Path("killed.log")).value();
+  EXPECT_EQ(run->code(), 0) << ReadFile(Path("killed.log")).value();
+  EXPECT_EQ(Digest("killed"), reference);
+}
+INSTANTIATE_TEST_SUITE_P(EachKind, KillTest, ::testing::Values("pare-runner", "pare-worker", "pare-coordinator"));
+
+TEST_F(EndToEndTest, SameCommandResumesAfterTheWholeTreeWasKilled) {
+  std::string reference = Reference();
+  RandomStream random(5, RandomPurpose::kTest);
+  for (int i = 0; i < 4; ++i) {
+    auto run = Start(RunCommand("resumed"), Path("resumed.log"));
+    if (run->Wait(Millis(500 + static_cast<int64_t>(random.Below(900))))) break;
+    run->Signal(SIGKILL);  // its children die with it
+    run->Wait(Millis(5'000));
+  }
+  Outcome last = Run(RunCommand("resumed"));
+  EXPECT_EQ(last.code, 0) << last.out;
+  EXPECT_EQ(Digest("resumed"), reference);
+}
+
+TEST_F(EndToEndTest, ClusterStartedByHandSurvivesALostWorker) {
+  std::string reference = Reference();
+  std::string endpoint = "tcp://127.0.0.1:" + std::to_string(20'000 + ::getpid() % 20'000);
+  auto coordinator = Start({"pare-coordinator", "--store", Path("hand"), "--listen", endpoint, "--lease-timeout-ms", "2000"}, Path("coordinator.log"));
+  auto first = Start({"pare-worker", "--coordinator", endpoint}, Path("worker1.log"));
+  auto second = Start({"pare-worker", "--coordinator", endpoint}, Path("worker2.log"));
+  auto submit = Start({"pare", "submit", Path("chaos.yaml"), "--coordinator", endpoint, "--wait"}, Path("submit.log"));
+  submit->Wait(Millis(2'500));
+  first->Signal(SIGKILL);
+  ASSERT_TRUE(submit->Wait(Millis(120'000))) << ReadFile(Path("coordinator.log")).value();
+  EXPECT_EQ(submit->code(), 0) << ReadFile(Path("submit.log")).value();
+  Outcome digest = Run({"pare", "digest", "last", "--coordinator", endpoint});
+  EXPECT_EQ(digest.out, reference);
+  Outcome described = Run({"pare", "describe", "last", "--coordinator", endpoint});
+  EXPECT_EQ(described.code, 0);
+}
+
+TEST_F(EndToEndTest, ExitCodesSayWhatHappened) {
+  std::ofstream(directory_ / "bad.yaml") << "version: 1\nname: x\nmodle: {}\n";
+  Outcome bad = Run({"pare", "run", Path("bad.yaml"), "--store", Path("none")});
+  EXPECT_EQ(bad.code, 2);
+  EXPECT_NE(bad.out.find("bad.yaml:3:1"), std::string::npos) << bad.out;
+  EXPECT_NE(bad.out.find("did you mean 'model'"), std::string::npos) << bad.out;
+  EXPECT_FALSE(fs::exists(directory_ / "none")) << "a bad recipe must not create a store";
+  EXPECT_EQ(Run({"pare", "list", "--store", Path("none")}).code, 3);
+  EXPECT_EQ(Run({"pare", "run"}).code, 2);
+}
+
+}  // namespace
+}  // namespace pare
