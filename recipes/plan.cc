@@ -81,6 +81,7 @@ class Builder {
     auto info = model::Analyze(recipe_.graph);
     if (!info.ok()) return nullptr;
     plan_.info = *std::move(info);
+    for (const model::TensorSpec& spec : plan_.info.tensors) sizes_[spec.name] = static_cast<double>(model::ElementCount(spec.shape));
     Baseline();
     for (const auto& [name, steps] : tree_.at("variants").items()) Variant(name, steps);
     return std::make_shared<const Plan>(std::move(plan_));
@@ -198,11 +199,15 @@ class Builder {
     bool one_shot = prune["schedule"] == "one_shot", of_remaining = prune.contains("fraction_of_remaining");
     const char* amount = !one_shot ? "final_sparsity" : of_remaining ? "fraction_of_remaining" : "sparsity";
     params[amount] = prune[amount];
+    double share = 1 - prune[amount].get<double>(), low = prune["min_density"].get<double>(), high = prune["max_density"].get<double>();
+    double wanted = 0, least = 0, most = 0, n = static_cast<double>(prune["tensors"].size());
     for (const Json& tensor : prune["tensors"]) {
       double& density = chain.densities.try_emplace(tensor.get<std::string>(), 1.0).first->second;
-      double share = 1 - prune[amount].get<double>();
-      double target = of_remaining ? density * share : std::min(density, share);
-      density = std::min(density, std::clamp(target, prune["min_density"].get<double>(), prune["max_density"].get<double>()));
+      double size = sizes_.at(tensor.get<std::string>()), target = of_remaining ? density * share : std::min(density, share);
+      wanted += target * size;
+      least += std::min(density, low) * size;
+      most += std::min(density, high) * size;
+      density = std::min(density, std::clamp(target, low, high));
     }
     if (!one_shot) {
       for (const char* f : {"init_sparsity", "start_epoch", "end_epoch", "update_frequency"}) params[f] = prune[f];
@@ -212,6 +217,10 @@ class Builder {
       chain.epochs += epochs;
     }
     Advance(chain, "prune", std::move(params), {}, !one_shot);
+    // A global ranking refuses an amount that the bounds leave no room for; each layer's count may be off by one half.
+    if (prune["scope"] != "global") return;
+    if (wanted < least - n) plan_.doubts.push_back(chain.name + ": min_density leaves less to remove than the step asks for, it will fail");
+    if (wanted > most + n) plan_.doubts.push_back(chain.name + ": max_density removes more than the step asks for, it will fail");
   }
 
   void Retrain(const Json& retrain, Chain& chain) {
@@ -236,6 +245,7 @@ class Builder {
   std::string baseline_name_;
   int64_t baseline_epochs_ = 0;
   std::map<int64_t, StepKey> rewinds_;
+  std::map<std::string, double> sizes_;  // by tensor
 };
 
 }  // namespace
@@ -243,7 +253,7 @@ class Builder {
 std::shared_ptr<const Plan> MakePlan(const ResolvedRecipe& recipe) {
   try {
     return Builder(recipe).Build();
-  } catch (const Json::exception&) {
+  } catch (const std::exception&) {  // a field is missing, of another type, or names what the graph does not have
     return nullptr;
   }
 }

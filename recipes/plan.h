@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "model/graph.h"
@@ -29,6 +30,7 @@ struct Plan {
   std::string device;
   Json hints;
   model::GraphInfo info;
+  std::vector<std::string> doubts;  // steps that are expected to fail: "<step>: <why>"
 };
 
 // Null for a value that Resolve did not make (a stored recipe of another release).

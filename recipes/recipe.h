@@ -11,6 +11,7 @@
 #include "common/json.h"
 #include "data/dataset.h"
 #include "model/graph.h"
+#include "recipes/yaml.h"
 
 namespace pare::recipes {
 
@@ -39,9 +40,10 @@ class Recipe {
   // YAML again; Parse(Render()) gives the same tree.
   std::string Render() const;
 
-  struct Position { int line = 0, column = 0; };
-  // Of the value at a JSON pointer ("/variants/iterative/0/prune/criterion"); {0, 0} if unknown.
+  using Position = YamlPosition;
+  // Of the value at a JSON pointer ("/variants/iterative/0/prune/criterion"), or of the nearest section around it.
   Position position(const std::string& pointer) const;
+  const std::map<std::string, Position>& positions() const { return positions_; }
 
  private:
   Json tree_;

@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "model/architectures.h"
+#include "recipes/findings.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
 #include "recipes/schema.h"
@@ -38,7 +39,7 @@ double LastLearningRate(const Json& train) {
 
 class Resolver {
  public:
-  Resolver(const Recipe& recipe, const data::DataInfo& data) : recipe_(recipe), tree_(recipe.tree()) {
+  Resolver(const Recipe& recipe, const data::DataInfo& data) : recipe_(recipe), tree_(recipe.tree()), errors_(recipe.name(), recipe.positions()) {
     out_.data = data;
     out_.name = tree_.at("name").get<std::string>();
   }
@@ -48,29 +49,25 @@ class Resolver {
     FillDefaults("recipe", tree_);
     ResolveModel();
     ResolveData();
-    if (!errors_.empty()) return Failed();
+    if (!errors_.empty()) return errors_.ToError();
     if (tree_.contains("train")) ResolveTrain();
     FillDefaults("snapshot", tree_["snapshot"]);
     FillDefaults("goal", tree_["goal"]);
     FillDefaults("target", tree_["goal"]["target"]);
     if (tree_.contains("promote")) FillDefaults("promote", tree_["promote"]);
     for (auto& [name, steps] : tree_["variants"].items()) ResolveSteps(steps, "/variants/" + name);
-    if (!errors_.empty()) return Failed();
+    if (!errors_.empty()) return errors_.ToError();
     WarnOfData();
     for (const auto& [name, steps] : tree_["variants"].items()) WarnOfVariant(steps, "/variants/" + name);
     out_.tree = std::move(tree_);
     out_.plan = MakePlan(out_);
-    WarnOfSparsity();
+    CHECK(out_.plan != nullptr);
+    WarnOfPlan();
     return std::move(out_);
   }
 
  private:
-  std::string Where(const std::string& pointer) const {
-    Recipe::Position p = recipe_.position(pointer);
-    return recipe_.name() + (p.line > 0 ? ":" + std::to_string(p.line) + ":" + std::to_string(p.column) : "") + ": ";
-  }
-  void Fail(const std::string& pointer, const std::string& text) { errors_ += (errors_.empty() ? "" : "\n") + Where(pointer) + text; }
-  Error Failed() const { return {ErrorCode::kInvalid, errors_}; }
+  void Fail(const std::string& pointer, const std::string& text) { errors_.Add(pointer, text); }
   void Warn(const std::string& pointer, const std::string& text) {
     Recipe::Position p = recipe_.position(pointer);
     out_.warnings.push_back({Finding::Severity::kWarning, p.line, p.column, text});
@@ -155,11 +152,7 @@ class Resolver {
     const Json written = prune;
     FillDefaults("prune", prune);
     if (prune["criterion"] == "magnitude") prune["criterion"] = "magnitude_l1";
-    auto tensors = SelectTensors(info_, out_.graph, prune.value("targets", Json()), prune.value("ignore", Json()));
-    if (!tensors.ok()) return Fail(pointer + (written.contains("targets") ? "/targets" : "/ignore"), tensors.error().message);
-    if (tensors->empty()) return Fail(pointer, "prune: nothing is left to prune after ignore");
-    prune["tensors"] = *tensors;
-    if (prune["min_density"].get<double>() > prune["max_density"].get<double>()) Fail(pointer + "/min_density", "min_density is larger than max_density");
+    prune["tensors"] = SelectTensors(info_, out_.graph, prune, pointer, errors_);
     if (prune["schedule"] == "one_shot") return;
     if (!CanTrain(written, pointer)) return;
     Json train = MergedTrain(written, kDefaultStepEpochs);
@@ -177,11 +170,8 @@ class Resolver {
     for (const Field* f : FieldsOf("train")) {
       if (f->name != "schedule") prune.erase(std::string(f->name));
     }
-    for (const auto& [field, otherwise] : {std::pair("init_sparsity", 0.0), {"start_epoch", 0.0}, {"end_epoch", epochs * 2.0 / 3.0}, {"update_frequency", 0.5}}) {
+    for (const auto& [field, otherwise] : {std::pair("init_sparsity", 0.0), {"start_epoch", 0.0}, {"end_epoch", DefaultEndEpoch(epochs)}, {"update_frequency", 0.5}}) {
       if (!prune.contains(field)) prune[field] = otherwise;
-    }
-    if (!(prune["start_epoch"].get<double>() < prune["end_epoch"].get<double>())) {
-      Fail(pointer, "prune: start_epoch must be before end_epoch (" + Canonical(prune["end_epoch"]) + ")");
     }
     CheckBatch(prune["train"], pointer);
   }
@@ -231,7 +221,6 @@ class Resolver {
     }
     retrain["to"] = entry;
     retrain["epochs"] = epochs;
-    if (retrain["schedule"] == "multi_step" && retrain["milestones"].empty()) Fail(pointer, "retrain: schedule multi_step needs milestones");
   }
 
   // A step that trains says itself how where there is no train section.
@@ -285,7 +274,8 @@ class Resolver {
     if (prune.value("sparsity", 0.0) > 0.8) Warn(at + "/prune", "a large part of the weights is removed and nothing is retrained afterwards");
   }
 
-  void WarnOfSparsity() {
+  void WarnOfPlan() {
+    for (const std::string& doubt : out_.plan->doubts) Warn("/variants/" + doubt.substr(0, doubt.find('/')), doubt);
     std::string warned;
     for (const PlannedStep& step : out_.plan->chains) {
       auto expected = out_.plan->expected.find(step.key);
@@ -300,7 +290,7 @@ class Resolver {
   ResolvedRecipe out_;
   Json tree_;
   model::GraphInfo info_;
-  std::string errors_;
+  Errors errors_;
 };
 
 }  // namespace
@@ -342,7 +332,10 @@ Result<ResolvedRecipe> ResolvedRecipeFromJson(const Json& json) {
   ASSIGN_OR_RETURN(std::string weights, StringField(json, "weights"));
   if (!weights.empty()) { ASSIGN_OR_RETURN(r.weights, Digest::FromHex(weights)); }
   for (const Json& w : json["warnings"]) {
-    r.warnings.push_back({Finding::Severity::kWarning, w.value("line", 0), w.value("column", 0), w.value("text", "")});
+    ASSIGN_OR_RETURN(int64_t line, IntField(w, "line"));
+    ASSIGN_OR_RETURN(int64_t column, IntField(w, "column"));
+    ASSIGN_OR_RETURN(std::string text, StringField(w, "text"));
+    r.warnings.push_back({Finding::Severity::kWarning, static_cast<int>(line), static_cast<int>(column), std::move(text)});
   }
   r.plan = MakePlan(r);
   if (r.plan == nullptr) return Error{ErrorCode::kCorrupt, "stored recipe '" + r.name + "' does not describe a plan"};

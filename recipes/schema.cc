@@ -4,13 +4,15 @@
 #include <cmath>
 
 #include "model/architectures.h"
+#include "recipes/findings.h"
 
 namespace pare::recipes {
 namespace {
 
 constexpr double kBig = 1e9;
+constexpr size_t kMaxWord = 64;  // longer ones are no misspelt name
 
-// Fields of `train` that prune and retrain may override carry the section "train"; see IsTrainField in recipe.cc.
+// Steps that train may override the fields of section "train".
 constexpr Field kFields[] = {
     {"recipe", "version", "integer", "1", 1, 1, "", "", "version of the language", "1"},
     {"recipe", "name", "text", "", 0, 0, "", "", "name of the job; letters, digits, '-', '_' and '.'", "fashion-lenet"},
@@ -46,7 +48,7 @@ constexpr Field kFields[] = {
     {"train", "batch_size", "integer", "128", 1, 1e6, "", "samples", "samples per optimizer step", "128"},
     {"train", "shards", "integer", "", 1, 256, "", "", "logical shards of a batch (part of the result); default: one per 64 samples", "2"},
     {"train", "optimizer", "name", "\"sgd\"", 0, 0, "sgd,adam,adamw", "", "update rule", "adam"},
-    {"train", "learning_rate", "number", "0.05", 0, 1e6, "", "", "at the start, after warm-up", "0.05"},
+    {"train", "learning_rate", "number", "", 0, 1e6, "", "", "at the start, after warm-up; default: 0.05 for sgd, 0.001 for adam and adamw", "0.05"},
     {"train", "momentum", "number", "0.9", 0, 0.9999999, "", "", "sgd", "0.9"},
     {"train", "nesterov", "boolean", "false", 0, 0, "", "", "sgd: Nesterov's momentum", "true"},
     {"train", "beta1", "number", "0.9", 0, 0.9999999, "", "", "adam, adamw", "0.9"},
@@ -99,26 +101,40 @@ constexpr Field kFields[] = {
 std::string Range(const Field& f) {
   if (f.min == 0 && f.max == 0) return "";
   auto text = [](double v) { return v == std::floor(v) && v < 1e15 ? std::to_string(static_cast<int64_t>(v)) : Canonical(Json(v)); };
+  if (f.min == f.max) return text(f.min);
   return f.max >= kBig ? "at least " + text(f.min) : text(f.min) + " to " + text(f.max);
 }
 
-std::string Found(const Json& value) {
-  std::string text = Canonical(value);
-  return ", found " + (text.size() > 60 ? text.substr(0, 60) + "…" : text);
-}
+std::string Found(const Json& value) { return ", found " + Shortened(Canonical(value)); }
 
 bool InRange(const Field& f, const Json& v) {
   double x = v.get<double>();
   return (f.min == 0 && f.max == 0) || (x >= f.min && x <= f.max);
 }
 
+std::vector<std::string> Names(std::string_view list) {
+  std::vector<std::string> names;
+  for (size_t end = 0; !list.empty(); list.remove_prefix(std::min(list.size(), end + 1))) {
+    end = std::min(list.find(','), list.size());
+    names.emplace_back(list.substr(0, end));
+  }
+  return names;
+}
+
+std::string Joined(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
 std::string Expected(const Field& f) {
   std::string range = Range(f);
+  if (f.min == f.max && !range.empty()) return range;
   std::string in = range.empty() ? "" : (range[0] == 'a' ? " of " : " from ") + range;
   if (f.type == "integer") return "an integer" + in;
   if (f.type == "number") return "a number" + in;
   if (f.type == "boolean") return "true or false";
-  if (f.type == "name") return "one of " + std::string(f.allowed);
+  if (f.type == "name") return "one of " + Joined(Names(f.allowed));
   if (f.type == "numbers") return "a list of numbers" + in;
   if (f.type == "integers") return "a list of integers" + in;
   if (f.type == "patterns") return "a pattern or a list of patterns";
@@ -134,9 +150,8 @@ bool GoodList(const Field& f, const Json& value, bool integers) {
 }
 
 bool IsOneOf(std::string_view list, const Json& value) {
-  if (!value.is_string()) return false;
-  std::string padded = "," + std::string(list) + ",";
-  return padded.find("," + value.get<std::string>() + ",") != std::string::npos;
+  std::vector<std::string> names = Names(list);
+  return value.is_string() && std::find(names.begin(), names.end(), value.get<std::string>()) != names.end();
 }
 
 size_t EditDistance(std::string_view a, std::string_view b) {
@@ -190,12 +205,19 @@ std::optional<std::string> CheckValue(const Field& f, const Json& value) {
     if (f.name == "label_column") good = good || value.is_number_unsigned() || value.is_number_integer();
   }
   if (good) return std::nullopt;
-  return "expected " + Expected(f) + Found(value);
+  std::string near = f.type == "name" && value.is_string() ? Nearest(value.get<std::string>(), Names(f.allowed)) : "";
+  return "expected " + Expected(f) + Found(value) + (near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
+std::string Suggestion(std::string_view word, const std::vector<std::string>& known) {
+  std::string near = Nearest(word, known);
+  return (near.empty() ? ". Allowed: " : "; did you mean '" + near + "'? Allowed: ") + Joined(known);
 }
 
 std::string Nearest(std::string_view word, const std::vector<std::string>& known) {
   std::string best;
-  size_t distance = std::max<size_t>(2, word.size() / 3) + 1;
+  if (word.size() > kMaxWord) return best;
+  size_t distance = (word.size() < 4 ? 1 : std::max<size_t>(2, word.size() / 3)) + 1;
   for (const std::string& k : known) {
     size_t d = EditDistance(word, k);
     if (d < distance) {
@@ -207,6 +229,9 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& known
 }
 
 void FillDefaults(std::string_view section, Json& object) {
+  if (section == "train" && !object.contains("learning_rate")) {
+    object["learning_rate"] = object.value("optimizer", "sgd") == "sgd" ? 0.05 : 0.001;
+  }
   for (const Field* f : FieldsOf(section)) {
     std::string name(f->name);
     if (!object.contains(name)) {
@@ -246,8 +271,7 @@ std::string RenderReference() {
       section = f.section;
       out += "\n### " + section + "\n\n| field | type | default | range | meaning | example |\n| --- | --- | --- | --- | --- | --- |\n";
     }
-    std::string range = f.allowed.empty() ? Range(f) : std::string(f.allowed);
-    std::replace(range.begin(), range.end(), '|', '/');
+    std::string range = f.allowed.empty() ? Range(f) : Joined(Names(f.allowed));
     out += "| `" + std::string(f.name) + "` | " + std::string(f.type) + (f.unit.empty() ? "" : " (" + std::string(f.unit) + ")") + " | " +
            (f.default_json.empty() ? "—" : "`" + std::string(f.default_json) + "`") + " | " + (range.empty() ? "—" : range) + " | " +
            std::string(f.help) + " | `" + std::string(f.example) + "` |\n";

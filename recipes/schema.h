@@ -32,6 +32,8 @@ const Field* FindField(std::string_view section, std::string_view name);
 std::optional<std::string> CheckValue(const Field& field, const Json& value);
 // The nearest of `known` by edit distance, or "" if none is near.
 std::string Nearest(std::string_view word, const std::vector<std::string>& known);
+// "; did you mean 'epochs'? Allowed: epochs, …", or ". Allowed: epochs, …" if none is near.
+std::string Suggestion(std::string_view word, const std::vector<std::string>& known);
 // Fields of `section` that have a default and are absent from `object`, added; numbers in their one canonical form.
 // REQUIRES: the fields present passed CheckValue.
 void FillDefaults(std::string_view section, Json& object);

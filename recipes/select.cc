@@ -11,7 +11,7 @@ namespace {
 
 using model::TensorSpec;
 
-constexpr size_t kMaxPatternBytes = 256;
+constexpr size_t kMaxPatternBytes = 256, kMaxListed = 40;
 
 // The polynomial executor: a recipe must not be able to hang the coordinator by backtracking.
 constexpr auto kRegexFlags = std::regex::ECMAScript | std::regex_constants::__polynomial;
@@ -26,7 +26,7 @@ bool IsRegex(const std::string& pattern) { return pattern.rfind("re:", 0) == 0; 
 class Pattern {
  public:
   // REQUIRES: PatternError(text) is nothing.
-  explicit Pattern(const std::string& text) : text_(text), plain_(WithoutModule(text)) {
+  Pattern(const std::string& text, std::string pointer) : text_(text), pointer_(std::move(pointer)), plain_(WithoutModule(text)) {
     if (IsRegex(plain_)) regex_.emplace(plain_.substr(3), kRegexFlags);
   }
   bool Matches(const TensorSpec& spec, const std::string& op) {
@@ -38,20 +38,24 @@ class Pattern {
   }
   bool used() const { return used_; }
   const std::string& text() const { return text_; }
+  const std::string& pointer() const { return pointer_; }
 
  private:
   bool Glob(const std::string& name) const { return ::fnmatch(plain_.c_str(), name.c_str(), 0) == 0; }
 
-  std::string text_, plain_;
+  std::string text_, pointer_, plain_;
   std::optional<std::regex> regex_;
   bool used_ = false;
 };
 
-std::vector<Pattern> PatternsOf(const Json& patterns) {
+std::vector<Pattern> PatternsOf(const Json& section, const char* field, const std::string& pointer) {
   std::vector<Pattern> list;
-  if (patterns.is_string()) list.emplace_back(patterns.get<std::string>());
+  if (!section.contains(field)) return list;
+  const Json& patterns = section[field];
+  std::string at = pointer + "/" + field;
+  if (patterns.is_string()) list.emplace_back(patterns.get<std::string>(), at);
   if (patterns.is_array()) {
-    for (const Json& p : patterns) list.emplace_back(p.get<std::string>());
+    for (size_t i = 0; i < patterns.size(); ++i) list.emplace_back(patterns[i].get<std::string>(), at + "/" + std::to_string(i));
   }
   return list;
 }
@@ -62,17 +66,17 @@ bool AnyMatches(std::vector<Pattern>& patterns, const TensorSpec& spec, const st
   return any;
 }
 
-Error WithoutMatch(const std::string& pattern, const model::GraphInfo& info) {
+std::string WithoutMatch(const std::string& pattern, const model::GraphInfo& info) {
   std::vector<std::string> known;
   std::string list;
   for (const TensorSpec& spec : info.tensors) {
     if (!spec.prunable) continue;
     known.push_back(spec.node);
-    if (known.size() <= 40) list += (list.empty() ? "" : ", ") + spec.node;
+    if (known.size() <= kMaxListed) list += (list.empty() ? "" : ", ") + spec.node;
   }
-  if (known.size() > 40) list += ", … (" + std::to_string(known.size()) + " in all)";
+  if (known.size() > kMaxListed) list += ", … (" + std::to_string(known.size()) + " in all)";
   std::string near = Nearest(WithoutModule(pattern), known);
-  return {ErrorCode::kInvalid, "pattern '" + pattern + "' matches no layer with weights" + (near.empty() ? "" : "; did you mean '" + near + "'?") + " Layers: " + list};
+  return "pattern " + Quoted(pattern) + " matches no layer with weights" + (near.empty() ? ". Layers: " : "; did you mean '" + near + "'? Layers: ") + list;
 }
 
 }  // namespace
@@ -82,30 +86,35 @@ std::optional<std::string> PatternError(const std::string& pattern) {
   if (pattern.size() > kMaxPatternBytes) return "a pattern has at most " + std::to_string(kMaxPatternBytes) + " bytes";
   std::string plain = WithoutModule(pattern);
   if (!IsRegex(plain)) return std::nullopt;
+  // (a{999}){999} would take minutes to compile, and no layer's name holds a brace.
+  if (plain.find('{') != std::string::npos) return Quoted(pattern) + ": counted repetition {…} is not part of the language; use * or +";
   try {
     std::regex regex(plain.substr(3), kRegexFlags);
     return std::nullopt;
   } catch (const std::regex_error& e) {
-    return "'" + pattern + "' is not a regular expression: " + e.what();
+    return Quoted(pattern) + " is not a regular expression: " + e.what();
   }
 }
 
-Result<std::vector<std::string>> SelectTensors(const model::GraphInfo& info, const model::Graph& graph, const Json& targets, const Json& ignore) {
-  bool standard = targets.is_null();
-  std::vector<Pattern> wanted = PatternsOf(standard ? Json{"linear", "conv2d"} : targets), unwanted = PatternsOf(ignore);
+std::vector<std::string> SelectTensors(const model::GraphInfo& info, const model::Graph& graph, const Json& section, const std::string& pointer,
+                                       Errors& errors) {
+  std::vector<Pattern> wanted = PatternsOf(section, "targets", pointer), unwanted = PatternsOf(section, "ignore", pointer);
   std::vector<std::string> selected;
+  bool standard = wanted.empty();
   for (const TensorSpec& spec : info.tensors) {
     if (!spec.prunable) continue;
     std::string op(model::ToString(graph.Find(spec.node)->op));
-    bool in = AnyMatches(wanted, spec, op), out = AnyMatches(unwanted, spec, op);
+    bool in = standard ? op == "linear" || op == "conv2d" : AnyMatches(wanted, spec, op), out = AnyMatches(unwanted, spec, op);
     if (in && !out) selected.push_back(spec.name);
   }
-  for (const Pattern& p : wanted) {
-    if (!p.used() && !standard) return WithoutMatch(p.text(), info);
+  bool matched = true;
+  for (const auto* patterns : {&wanted, &unwanted}) {
+    for (const Pattern& p : *patterns) {
+      if (!p.used()) errors.Add(p.pointer(), WithoutMatch(p.text(), info));
+      matched = matched && p.used();
+    }
   }
-  for (const Pattern& p : unwanted) {
-    if (!p.used()) return WithoutMatch(p.text(), info);
-  }
+  if (matched && selected.empty()) errors.Add(pointer, "no layer is left: ignore takes away all that targets select");
   return selected;
 }
 

@@ -9,14 +9,17 @@
 
 #include "common/json.h"
 #include "model/graph.h"
+#include "recipes/findings.h"
 
 namespace pare::recipes {
 
 // What is wrong with the pattern itself, or nothing.
 std::optional<std::string> PatternError(const std::string& pattern);
 
-// Names of the prunable tensors that `targets` select (null: every linear and conv2d) and `ignore` does not, in graph
-// order. kInvalid names a pattern without a match and the nearest layer. REQUIRES: patterns without a PatternError.
-Result<std::vector<std::string>> SelectTensors(const model::GraphInfo& info, const model::Graph& graph, const Json& targets, const Json& ignore);
+// Names of the prunable tensors that `targets` of a step's section select (absent: every linear and conv2d) and `ignore`
+// does not, in graph order. A pattern without a match, and a choice that leaves nothing, go to `errors`.
+// `pointer`: of the section. REQUIRES: patterns without a PatternError.
+std::vector<std::string> SelectTensors(const model::GraphInfo& info, const model::Graph& graph, const Json& section, const std::string& pointer,
+                                       Errors& errors);
 
 }  // namespace pare::recipes

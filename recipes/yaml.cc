@@ -8,6 +8,8 @@
 #include <sstream>
 #include <vector>
 
+#include "recipes/findings.h"
+
 namespace pare::recipes {
 namespace {
 
@@ -51,12 +53,6 @@ bool IsUtf8(std::string_view text) {
   return true;
 }
 
-std::string Escaped(const std::string& key) {
-  std::string out;
-  for (char c : key) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
-  return out;
-}
-
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(YamlDocument& document) : document_(document) {}
@@ -66,7 +62,11 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void OnDocumentEnd() override {}
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { throw Refused{mark, "aliases (*name) are not part of the language"}; }
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { Value(mark, "", anchor, nullptr); }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    // yaml-cpp's mark is that of whatever comes next; the reader looks at the field that has no value.
+    bool field = !stack_.empty() && stack_.back().map && stack_.back().has_key;
+    Value(field ? stack_.back().key_mark : mark, "", anchor, nullptr);
+  }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
     if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) return Key(mark, tag, anchor, value);
     Value(mark, tag, anchor, tag == "!" ? Json(value) : TypedScalar(value));
@@ -87,11 +87,12 @@ class TreeBuilder : public YAML::EventHandler {
     std::string pointer;
     bool has_key = false;
     std::string key;
+    YAML::Mark key_mark;
   };
 
   static void Check(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
     if (anchor != 0) throw Refused{mark, "anchors (&name) are not part of the language"};
-    if (!tag.empty() && tag != "?" && tag != "!") throw Refused{mark, "tags (" + tag + ") are not part of the language"};
+    if (!tag.empty() && tag != "?" && tag != "!") throw Refused{mark, "tags (" + Shortened(tag) + ") are not part of the language"};
   }
   std::string Pointer() const {
     if (stack_.empty()) return "";
@@ -104,8 +105,9 @@ class TreeBuilder : public YAML::EventHandler {
     Check(mark, tag, anchor);
     if (!IsUtf8(key)) throw Refused{mark, "a field name that is not UTF-8 text"};
     Frame& top = stack_.back();
-    if (top.value.contains(key)) throw Refused{mark, "'" + key + "' is given twice"};
+    if (top.value.contains(key)) throw Refused{mark, Quoted(key) + " is given twice"};
     top.key = key;
+    top.key_mark = mark;
     top.has_key = true;
     Note(Pointer() + "#key", mark);
   }
@@ -130,12 +132,12 @@ class TreeBuilder : public YAML::EventHandler {
     Add(std::move(value));
   }
   void Open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Json empty, bool map) {
-    Check(mark, tag, anchor);
+    Check(mark, tag == "!" ? "! " : tag, anchor);  // on a scalar "!" says that it is quoted
     if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) throw Refused{mark, "a field name must be plain text"};
     if (stack_.size() >= kMaxYamlDepth) throw Refused{mark, "nested deeper than 32 levels"};
     std::string pointer = Pointer();
     Note(pointer, mark);
-    stack_.push_back({std::move(empty), map, pointer, false, ""});
+    stack_.push_back({std::move(empty), map, pointer, false, "", {}});
   }
   void Close() {
     Json value = std::move(stack_.back().value);
