@@ -25,10 +25,8 @@ using Decision = std::variant<Placed, NotNow, Infeasible>;
 
 // "cuda" of "cuda:0".
 std::string DeviceClassOf(const std::string& device);
-// May get a step now.
-bool IsIdle(const Worker& worker, Millis now);
 // Among idle workers of the step's device class: most of the step's inputs in memory; ties by name.
-Decision Decide(const State& state, const Step& step, Now now);
+Decision Decide(const State& state, const Step& step);
 // Of a step in any state, for people: "running on w1: …", "done", ….
 Decision Explain(const State& state, const Step& step, Now now);
 

@@ -193,6 +193,15 @@ Result<Json> Why(const QueryContext& context, const Json& args) {
 
 // ---- models ----
 
+// A decision is taken before the test split is read; afterwards its accuracy belongs to what the version rests on.
+Json EvidenceOf(const State& state, const storage::VersionRow& row) {
+  Json evidence = row.evidence;
+  auto job = state.jobs.find(row.job);
+  if (!At(evidence, {"test_accuracy"}).is_null() || job == state.jobs.end()) return evidence;
+  evidence["test_accuracy"] = EvidenceOf(state, job->second, row.artifact)["test_accuracy"];
+  return evidence;
+}
+
 Result<Json> Models(const QueryContext& context, const Json&) {
   Json list = Json::array();
   for (const auto& [name, model] : context.state.models) {
@@ -204,7 +213,7 @@ Result<Json> Models(const QueryContext& context, const Json&) {
         if (version == row.version) aliases.push_back(alias);
       }
       versions.push_back({{"version", row.version}, {"artifact", row.artifact.hex()}, {"job", row.job}, {"step", row.step},
-                          {"created", TimeOrNull(row.created_ms)}, {"aliases", std::move(aliases)}, {"evidence", row.evidence}});
+                          {"created", TimeOrNull(row.created_ms)}, {"aliases", std::move(aliases)}, {"evidence", EvidenceOf(context.state, row)}});
     }
     list.push_back({{"name", name}, {"versions", std::move(versions)}});
   }
@@ -223,7 +232,7 @@ Result<Json> ResolveModel(const QueryContext& context, const Json& args) {
     return Error{ErrorCode::kNotFound, "model " + name + " has no version " + std::to_string(version) + ": its newest is " +
                                            std::to_string(model->second.versions.back().version)};
   }
-  return Json{{"name", name}, {"version", row->version}, {"artifact", row->artifact.hex()}, {"evidence", row->evidence}};
+  return Json{{"name", name}, {"version", row->version}, {"artifact", row->artifact.hex()}, {"evidence", EvidenceOf(context.state, *row)}};
 }
 
 Result<Json> ReportOf(const QueryContext& context, const Json& args) {

@@ -49,6 +49,7 @@ void Scheduler::On(const Tick&) {
     if (job.dirty) Replan(job);
   }
   WakeDelayed();
+  WakeResting();
   Place();
   last_tick_ = now_.monotonic;
 }
@@ -77,8 +78,8 @@ std::optional<Millis> Scheduler::NextDeadline() const {
   }
   for (const auto& [name, worker] : state_.workers) {
     consider(worker.heard + config_.lease_timeout);
-    if (worker.not_before > now_.monotonic && !state_.ready.empty()) consider(worker.not_before);
   }
+  if (!state_.resting.empty()) consider(state_.resting.begin()->first);
   if (!state_.delayed.empty()) consider(state_.delayed.begin()->first);
   // Turns come often enough that a long silence between two of them means that this process itself was away.
   if (next && last_tick_) consider(*last_tick_ + config_.lease_timeout / 4);

@@ -104,6 +104,12 @@ class Scheduler {
   void RemoveWorker(const std::string& name, const std::string& reason);
   void ExpireSilent();
   void ForgiveOwnAbsence();
+  // All changes of a worker that placement asks about, and the end of its rest.
+  void SetLease(Worker& worker, std::optional<Lease> lease);
+  void Rest(Worker& worker, Millis until);
+  void SetCached(Worker& worker, std::vector<Digest> cached);
+  void UpdateIdle(const Worker& worker);
+  void WakeResting();
 
   // scheduler_leases.cc: what workers report about leases
   void OnAgent(const PeerId& peer, const Progress& progress);
@@ -117,7 +123,9 @@ class Scheduler {
   void AnswerOld(const PeerId& peer, const Lease& lease, const std::string& type, const std::string& outcome);
   void Acknowledge(const PeerId& peer, const Lease& lease, const std::string& of, int64_t sequence);
   void FreeWorker(const PeerId& peer, const Lease& lease);
+  void Confirm(Hold& hold);
   void TakeSnapshot(Step& step, const Digest& blob, const Json& position);
+  void DropSnapshot(Step& step);
   void Grant(Step& step, Worker& worker, const std::string& reason);
   Json AssignmentOf(const Step& step) const;
   void RevokeLease(Step& step, bool keep, const std::string& reason);
@@ -150,11 +158,14 @@ class Scheduler {
   std::string NewJobId(const Submit& submit) const;
   void SubmitReply(const Caller& caller, const Job& job, bool resumed);
   void SetJobState(Job& job, JobState state, const std::string& message);
+  void OpenShare(Job& job);  // of a job that begins, or is unfinished again
 
   // scheduler_plan.cc: from recipe to wanted steps
   void Replan(Job& job);
   bool AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& plan);
   Step& AdoptStep(Job& job, const recipes::PlannedStep& planned);
+  JobStep& AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned);
+  void SetWanted(Job& job, JobStep& in_job, bool wanted);
   void DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& plan);
   bool DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& plan);
   void UpdateChains(Job& job, const std::vector<recipes::PlannedStep>& plan);
@@ -175,6 +186,7 @@ class Scheduler {
   // scheduler_restore.cc
   void RestoreSteps(storage::StoredState& stored);
   void RestoreJobs(storage::StoredState& stored);
+  void RestoreHold(Step& step);
 
   // Writing and answering.
   void Write(storage::Row row) { actions_.rows.push_back(std::move(row)); }

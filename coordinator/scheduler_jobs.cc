@@ -39,6 +39,7 @@ void Scheduler::On(const Submit& event) {
   job.resolved = Canonical(recipes::ToJson(event.recipe));
   job.priority = event.priority;
   job.recipe = event.recipe;
+  OpenShare(job);
   WriteJob(job);
   Note(job, "info", "", "submitted");
   Replan(job);
@@ -94,10 +95,25 @@ void Scheduler::On(const ChangeJob& event) {
 }
 
 void Scheduler::SetJobState(Job& job, JobState state, const std::string& message) {
+  bool was_finished = job.finished();
   job.state = state;
   job.message = message;
   job.finished_ms = job.finished() ? now_.wall.ms : 0;
   WriteJob(job);
+  if (was_finished && !job.finished()) OpenShare(job);
+  if (!was_finished && job.finished()) --state_.shares[job.share].jobs;
+}
+
+void Scheduler::OpenShare(Job& job) {
+  auto same = std::find_if(state_.shares.begin(), state_.shares.end(), [&](const Share& s) { return s.user == job.user; });
+  if (same == state_.shares.end()) same = state_.shares.insert(same, Share{.user = job.user});
+  job.share = static_cast<size_t>(same - state_.shares.begin());
+  if (++same->jobs > 1) return;
+  std::optional<Millis> least;
+  for (const Share& other : state_.shares) {
+    if (&other != &*same && other.jobs > 0 && (!least || other.used < *least)) least = other.used;
+  }
+  same->used = least.value_or(Millis(0));
 }
 
 void Scheduler::PauseJob(Job& job) {

@@ -56,7 +56,12 @@ void Scheduler::AnswerOld(const PeerId& peer, const Lease& lease, const std::str
 void Scheduler::FreeWorker(const PeerId& peer, const Lease& lease) {
   Worker* worker = WorkerAt(peer);
   if (worker == nullptr) return OnUnknownPeer(peer);
-  if (worker->lease == lease) worker->lease.reset();
+  if (worker->lease == lease) SetLease(*worker, {});
+}
+
+void Scheduler::Confirm(Hold& hold) {
+  hold.confirmed = now_.monotonic;
+  hold.seen = true;
 }
 
 void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
@@ -64,7 +69,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   if (step == nullptr) return AnswerOld(peer, progress.lease, "progress", "");
   if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
   Hold& hold = *step->hold;
-  hold.confirmed = now_.monotonic;
+  Confirm(hold);
   // An acknowledgement covers all earlier points. When some are missing, their repetition is waited for.
   bool gap = hold.newest_point >= 0 && !progress.points.empty() && progress.points.front().sequence > hold.newest_point + 1;
   if (gap && !hold.gap_since) hold.gap_since = now_.monotonic;
@@ -87,15 +92,17 @@ void Scheduler::TakeSnapshot(Step& step, const Digest& blob, const Json& positio
   if (blob.is_none() || blob == step.snapshot) return;
   step.snapshot = blob;
   step.snapshot_position = position;
-  step.failures = 0;  // it made progress
   Write(storage::SnapshotRow{.key = step.key, .blob = blob, .at_ms = now_.wall.ms, .position = position});
+  if (step.failures == 0) return;
+  step.failures = 0;  // it made progress
+  WriteStep(step);
 }
 
 void Scheduler::OnAgent(const PeerId& peer, const SnapshotTaken& snapshot) {
   Step* step = Held(snapshot.lease);
   if (step == nullptr) return AnswerOld(peer, snapshot.lease, "snapshot_taken", "");
   if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
-  step->hold->confirmed = now_.monotonic;
+  Confirm(*step->hold);
   TakeSnapshot(*step, snapshot.blob, snapshot.position);
   Acknowledge(peer, snapshot.lease, "snapshot_taken", 0);
 }
@@ -113,9 +120,11 @@ void Scheduler::OnAgent(const PeerId& peer, const StepFinished& finished) {
   Finish(*step, finished.artifact, finished.manifest);
   if (Worker* worker = WorkerAt(peer)) {
     // Known before the next heartbeat says so: the step that follows is placed in this very turn.
-    std::erase(worker->cached, finished.artifact);
-    worker->cached.insert(worker->cached.begin(), finished.artifact);
-    if (worker->cached.size() > kMaxCachedPerWorker) worker->cached.resize(kMaxCachedPerWorker);
+    std::vector<Digest> cached = worker->cached;
+    std::erase(cached, finished.artifact);
+    cached.insert(cached.begin(), finished.artifact);
+    if (cached.size() > kMaxCachedPerWorker) cached.resize(kMaxCachedPerWorker);
+    SetCached(*worker, std::move(cached));
   }
   Acknowledge(peer, finished.lease, "step_finished", 0);
 }
@@ -135,7 +144,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   FreeWorker(peer, released.lease);
   bool asked = step->hold->revoked.has_value();
   if (Worker* worker = WorkerAt(peer); worker != nullptr && !asked) {
-    worker->not_before = now_.monotonic + 2 * config_.heartbeat;  // unasked: it is about to end
+    Rest(*worker, now_.monotonic + 2 * config_.heartbeat);  // unasked: it is about to end
   }
   EndAttempt(*step, "released", "", asked ? "" : "given back by the worker", released.busy_ms);
   TakeSnapshot(*step, released.snapshot, released.position);
@@ -164,7 +173,9 @@ Json Scheduler::AssignmentOf(const Step& step) const {
 
 void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   Lease lease{step.key, ++state_.last_epoch};
-  step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .newest_point = 0, .reason = reason};
+  step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .newest_point = 0, .reason = reason,
+                   .granted = now_.monotonic, .share = step.share};
+  ++state_.shares[step.share].held;
   step.progress = nullptr;
   step.attempts.push_back({.key = step.key,
                            .epoch = lease.epoch,
@@ -175,7 +186,7 @@ void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   Write(step.attempts.back());
   Move(step, StepState::kRunning);
   state_.running.insert(step.key);
-  worker.lease = lease;
+  SetLease(worker, lease);
   std::string text = "started on " + worker.name;
   if (step.attempts.size() > 1) text += ", attempt " + std::to_string(step.attempts.size());
   if (!step.snapshot.is_none()) text += ", from its snapshot " + Canonical(step.snapshot_position);
@@ -213,15 +224,22 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   attempt.busy_ms = busy_ms;
   Write(attempt);
   state_.running.erase(step.key);
+  Share& share = state_.shares[step.hold->share];
+  --share.held;
+  share.used += now_.monotonic - step.hold->granted;
   step.hold.reset();
 }
 
 void Scheduler::LoseLease(Step& step, const std::string& message) {
   auto worker = state_.workers.find(step.hold->worker);
-  if (worker != state_.workers.end() && worker->second.lease == Lease{step.key, step.hold->epoch}) worker->second.lease.reset();
+  if (worker != state_.workers.end() && worker->second.lease == Lease{step.key, step.hold->epoch}) SetLease(worker->second, {});
   ++state_.counters.leases_lost;
+  bool arrived = step.hold->seen;
   EndAttempt(step, "lost", "worker_lost", message, 0);
-  FailOrRetry(step, "worker_lost", message);
+  if (arrived) return FailOrRetry(step, "worker_lost", message);
+  // Nothing ran, so it is no failure of the step.
+  NoteForAll(step, "warning", message + ": it is given to another");
+  GiveBack(step);
 }
 
 }  // namespace pare::coordinator

@@ -1,23 +1,26 @@
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
+#include "common/check.h"
 #include "coordinator/scheduler.h"
 
 namespace pare::coordinator {
 namespace {
 
-template <typename... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
+constexpr size_t kMostCounted = 1'000;  // of the steps before a step
 
-// How many of the step's input artifacts the worker has in memory.
-int64_t InputsHeld(const State& state, const Step& step, const Worker& worker) {
-  return std::count_if(step.inputs.begin(), step.inputs.end(), [&](const auto& input) {
-    const Step* from = state.FindStep(input.second);
-    return from != nullptr && std::find(worker.cached.begin(), worker.cached.end(), from->artifact) != worker.cached.end();
-  });
+// Idle workers that hold inputs of the step in memory: name → how many.
+std::map<std::string, size_t> HoldersOf(const State& state, const Step& step, const std::set<std::string>& idle) {
+  std::map<std::string, size_t> held;
+  for (const auto& [role, input] : step.inputs) {
+    const Step* from = state.FindStep(input);
+    auto holders = from == nullptr ? state.holders.end() : state.holders.find(from->artifact);
+    if (holders == state.holders.end()) continue;
+    for (const std::string& name : holders->second) {
+      if (idle.count(name) != 0) ++held[name];
+    }
+  }
+  return held;
 }
 
 std::string Plural(size_t n, const std::string& noun) { return std::to_string(n) + " " + noun + (n == 1 ? "" : "s"); }
@@ -30,6 +33,24 @@ std::string NameOf(const State& state, const Step& step) {
   return step.key.brief();
 }
 
+// What is served before a ready step that has to wait.
+std::string Ahead(const State& state, const Step& step) {
+  auto queue = state.ready.find(DeviceClassOf(step.device));
+  if (queue == state.ready.end() || !step.queued) return "";
+  const auto& levels = queue->second.levels;
+  auto level = levels.find(step.queued->minus_priority);
+  if (level == levels.end() || level->second.count(step.share) == 0) return "";
+  size_t ahead = 0;
+  for (const QueueRank& rank : level->second.at(step.share)) {
+    if (!(rank < *step.queued) || ++ahead == kMostCounted) break;
+  }
+  std::string text;
+  if (ahead > 0) text = "; " + Plural(ahead, "ready step") + (ahead == kMostCounted ? " or more" : "") + " before it";
+  if (level != levels.begin()) text += "; steps of a higher priority come first";
+  if (level->second.size() > 1) text += "; " + Plural(level->second.size(), "user") + " take turns";
+  return text;
+}
+
 Decision ExplainReady(const State& state, const Step& step, Now now) {
   if (!step.queued) return NotNow{"its job is paused: `pare resume` lets it go on", {}};
   if (step.not_before > now.monotonic) {
@@ -38,11 +59,8 @@ Decision ExplainReady(const State& state, const Step& step, Now now) {
                   {}};
   }
   if (state.draining) return NotNow{"the coordinator is draining: it places nothing more", {}};
-  Decision decision = Decide(state, step, now);
-  if (auto* wait = std::get_if<NotNow>(&decision)) {
-    auto ahead = std::distance(state.ready.begin(), state.ready.lower_bound(*step.queued));
-    if (ahead > 0) wait->reason += "; " + Plural(static_cast<size_t>(ahead), "ready step") + " before it";
-  }
+  Decision decision = Decide(state, step);
+  if (auto* wait = std::get_if<NotNow>(&decision)) wait->reason += Ahead(state, step);
   return decision;
 }
 
@@ -50,29 +68,23 @@ Decision ExplainReady(const State& state, const Step& step, Now now) {
 
 std::string DeviceClassOf(const std::string& device) { return device.substr(0, device.find(':')); }
 
-bool IsIdle(const Worker& worker, Millis now) { return !worker.lease && worker.not_before <= now; }
-
-Decision Decide(const State& state, const Step& step, Now now) {
+Decision Decide(const State& state, const Step& step) {
   if (state.workers.empty()) return NotNow{"no worker is connected: start one with `pare worker`", {}};
-  const Worker* best = nullptr;
-  int64_t most = -1;
-  size_t fitting = 0;
-  for (const auto& [name, worker] : state.workers) {
-    if (DeviceClassOf(worker.device) != DeviceClassOf(step.device)) continue;
-    ++fitting;
-    if (!IsIdle(worker, now.monotonic)) continue;
-    int64_t held = InputsHeld(state, step, worker);
-    if (held <= most) continue;
-    most = held;
-    best = &worker;
+  std::string device = DeviceClassOf(step.device);
+  auto idle = state.idle.find(device);
+  if (idle == state.idle.end() || idle->second.empty()) {
+    auto fitting = std::count_if(state.workers.begin(), state.workers.end(), [&](const auto& w) { return DeviceClassOf(w.second.device) == device; });
+    if (fitting == 0) {
+      return Infeasible{"it needs a worker with device " + step.device + "; none of the " + Plural(state.workers.size(), "connected worker") + " has one"};
+    }
+    return NotNow{"all " + Plural(static_cast<size_t>(fitting), "worker") + " with device " + step.device + " are busy", {}};
   }
-  if (fitting == 0) {
-    return Infeasible{"it needs a worker with device " + step.device + "; none of the " + Plural(state.workers.size(), "connected worker") + " has one"};
-  }
-  if (best == nullptr) return NotNow{"all " + Plural(fitting, "worker") + " with device " + step.device + " are busy", {}};
-  if (step.inputs.empty()) return Placed{best->name, "first idle worker"};
-  return Placed{best->name, most == 0 ? "first idle worker; none holds its inputs"
-                                      : "holds " + std::to_string(most) + " of its " + Plural(step.inputs.size(), "input") + " in memory"};
+  const std::string& first = *idle->second.begin();
+  if (step.inputs.empty()) return Placed{first, "first idle worker"};
+  auto held = HoldersOf(state, step, idle->second);
+  auto best = std::max_element(held.begin(), held.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (best == held.end()) return Placed{first, "first idle worker; none holds its inputs"};
+  return Placed{best->first, "holds " + std::to_string(best->second) + " of its " + Plural(step.inputs.size(), "input") + " in memory"};
 }
 
 Decision Explain(const State& state, const Step& step, Now now) {
@@ -105,14 +117,15 @@ Decision Explain(const State& state, const Step& step, Now now) {
 
 void Scheduler::Place() {
   if (state_.draining) return;
-  auto idle = std::count_if(state_.workers.begin(), state_.workers.end(), [this](const auto& w) { return IsIdle(w.second, now_.monotonic); });
-  for (auto it = state_.ready.begin(); it != state_.ready.end() && idle > 0;) {
-    Step& step = state_.steps.at(it->key);
-    ++it;  // a grant takes the step out of the queue
-    Decision decision = Decide(state_, step, now_);
-    if (auto* placed = std::get_if<Placed>(&decision)) {
+  for (auto& [device, queue] : state_.ready) {
+    auto idle = state_.idle.find(device);
+    while (idle != state_.idle.end() && !idle->second.empty() && !queue.empty()) {
+      // A grant takes the step out of the queue and the worker out of the idle ones.
+      Step& step = state_.steps.at(queue.Next(state_.shares).key);
+      Decision decision = Decide(state_, step);
+      const auto* placed = std::get_if<Placed>(&decision);
+      CHECK(placed != nullptr);
       Grant(step, state_.workers.at(placed->worker), placed->reason);
-      --idle;
     }
   }
 }

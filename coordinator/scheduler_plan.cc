@@ -64,33 +64,41 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   step.local = planned.local;
   step.hints = planned.hints;
   if (step.cost < 0) step.cost = planned.local ? 0 : planner_.cost(planned, *job.recipe);
-  auto known = job.by_name.find(planned.name);
-  if (known == job.by_name.end() || job.steps[known->second].key != planned.key) {
-    // The job wants it for the first time. A failure of an earlier job is the answer only if it is a function of the step.
-    if (step.state == StepState::kFailed && step.error_class != "diverged") Reopen(step);
-    if (step.state == StepState::kFailed) {
-      Note(job, "warning", planned.name, "failed in an earlier job and would fail again: " + step.message);
-    }
-    size_t at = known == job.by_name.end() ? job.steps.size() : known->second;
-    if (at == job.steps.size()) job.steps.emplace_back();
-    job.steps[at] = {.name = planned.name, .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = step.state == StepState::kDone};
-    job.by_name[planned.name] = at;
-    job.by_key.try_emplace(planned.key, at);
-    job.steps[at].variant = planned.variant;
-    if (job.steps[at].reused) ++state_.counters.steps_reused;
-    Write(storage::JobStepRow{.job = job.id,
-                              .name = planned.name,
-                              .ordinal = job.steps[at].ordinal,
-                              .variant = planned.variant,
-                              .key = planned.key,
-                              .reused = job.steps[at].reused});
-  }
-  JobStep& in_job = job.steps[job.by_name.at(planned.name)];
-  in_job.wanted = true;
+  JobStep& in_job = AdoptName(job, step, planned);
   in_job.candidate = planned.candidate;
   in_job.model_step = planned.model_step;
+  SetWanted(job, in_job, true);
   Want(job, step);
   return step;
+}
+
+JobStep& Scheduler::AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned) {
+  auto known = job.by_name.find(planned.name);
+  if (known != job.by_name.end() && job.steps[known->second].key == planned.key) return job.steps[known->second];
+  // The job wants it for the first time. A failure of an earlier job is the answer only if it is a function of the step.
+  if (step.state == StepState::kFailed && step.error_class != "diverged") Reopen(step);
+  if (step.state == StepState::kFailed) {
+    Note(job, "warning", planned.name, "failed in an earlier job and would fail again: " + step.message);
+  }
+  size_t at = known == job.by_name.end() ? job.steps.size() : known->second;
+  if (at == job.steps.size()) job.steps.emplace_back();
+  job.steps[at] = {.name = planned.name, .variant = planned.variant, .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = step.state == StepState::kDone};
+  job.by_name[planned.name] = at;
+  job.by_key.try_emplace(planned.key, at);
+  if (job.steps[at].reused) ++state_.counters.steps_reused;
+  return job.steps[at];
+}
+
+void Scheduler::SetWanted(Job& job, JobStep& in_job, bool wanted) {
+  if (in_job.wanted == wanted) return;
+  in_job.wanted = wanted;
+  Write(storage::JobStepRow{.job = job.id,
+                            .name = in_job.name,
+                            .ordinal = in_job.ordinal,
+                            .variant = in_job.variant,
+                            .key = in_job.key,
+                            .reused = in_job.reused,
+                            .wanted = wanted});
 }
 
 void Scheduler::Want(Job& job, Step& step) {
@@ -119,7 +127,7 @@ void Scheduler::DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& 
   }
   for (JobStep& in_job : job.steps) {
     if (names.count(in_job.name) != 0) continue;
-    in_job.wanted = false;
+    SetWanted(job, in_job, false);
     if (keys.count(in_job.key) == 0) Unwant(job, state_.steps.at(in_job.key), "not needed any more: what it builds on failed, or the search went another way");
   }
 }

@@ -87,7 +87,9 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     job.message = row.message;
     job.priority = row.priority;
     job.last_event = stored.last_event.count(row.id) != 0 ? stored.last_event.at(row.id) : 0;
-    if (!job.finished() && !LoadRecipe(job)) {
+    if (job.finished()) continue;
+    OpenShare(job);
+    if (!LoadRecipe(job)) {
       Note(job, "error", "", job.message);
       SetJobState(job, JobState::kFailed, job.message);
     }
@@ -100,12 +102,10 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     job.by_name[row.name] = job.steps.size();
     job.by_key.try_emplace(row.key, job.steps.size());
     job.steps.push_back({.name = row.name, .variant = row.variant, .ordinal = row.ordinal, .key = row.key, .reused = row.reused});
-    bool terminal = step->second.state == StepState::kDone || step->second.state == StepState::kFailed;
-    // Of a finished job: what was dropped on the way has no outcome. Of others the planner says it in a moment.
-    job.steps.back().wanted = terminal || job.state == JobState::kCancelled;
-    if (job.finished()) continue;
+    job.steps.back().wanted = row.wanted;
+    if (job.finished() || !row.wanted) continue;
     step->second.wanted_by.insert(job.id);
-    if (!terminal) continue;
+    if (step->second.state != StepState::kDone && step->second.state != StepState::kFailed) continue;
     recipes::StepOutcome& outcome = job.outcomes[row.key];
     outcome = {.done = step->second.state == StepState::kDone, .artifact = step->second.artifact};
     if (outcome.done) outcome.results = state_.artifacts.at(outcome.artifact).results;
@@ -113,13 +113,24 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
   for (auto& [key, step] : state_.steps) {
     if (step.state == StepState::kWaiting) RefreshInputs(step);
     if (step.attempts.empty() || step.attempts.back().outcome != "running") continue;
-    const storage::AttemptRow& attempt = step.attempts.back();
-    if (step.state == StepState::kReady && !step.wanted_by.empty()) {
-      step.hold = Hold{.epoch = attempt.epoch, .worker = attempt.worker, .confirmed = now_.monotonic};
-      state_.running.insert(key);
-      Move(step, StepState::kRunning);
-    }
+    RestoreHold(step);
   }
+}
+
+// The worker of an attempt that had not ended may come back with it.
+void Scheduler::RestoreHold(Step& step) {
+  storage::AttemptRow& attempt = step.attempts.back();
+  if (step.wanted_by.empty()) {  // its job cannot be read by this release
+    attempt.outcome = "cancelled";
+    attempt.ended_ms = now_.wall.ms;
+    return Write(attempt);
+  }
+  size_t share = state_.jobs.at(*step.wanted_by.begin()).share;
+  step.hold = Hold{.epoch = attempt.epoch, .worker = attempt.worker, .confirmed = now_.monotonic, .granted = now_.monotonic, .share = share, .seen = true};
+  ++state_.shares[share].held;
+  state_.running.insert(step.key);
+  step.state = StepState::kRunning;
+  Enqueue(step);
 }
 
 }  // namespace pare::coordinator

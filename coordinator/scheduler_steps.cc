@@ -58,11 +58,7 @@ void Scheduler::Finish(Step& step, const Digest& artifact, const Json& manifest)
   step.error_class.clear();
   step.message.clear();
   step.failures = 0;
-  if (!step.snapshot.is_none()) {
-    step.snapshot = Digest();
-    step.snapshot_position = nullptr;
-    Write(storage::SnapshotRow{.key = step.key, .at_ms = now_.wall.ms, .position = Json::object()});
-  }
+  if (!step.snapshot.is_none()) DropSnapshot(step);
   Move(step, kDone);
   ++state_.counters.steps_done;
   WriteStep(step);
@@ -74,6 +70,12 @@ void Scheduler::Finish(Step& step, const Digest& artifact, const Json& manifest)
   NoteForAll(step, "info", text);
   TellJobs(step);
   for (const StepKey& consumer : step.consumers) RefreshInputs(state_.steps.at(consumer));
+}
+
+void Scheduler::DropSnapshot(Step& step) {
+  step.snapshot = Digest();
+  step.snapshot_position = nullptr;
+  Write(storage::SnapshotRow{.key = step.key, .at_ms = now_.wall.ms});
 }
 
 void Scheduler::StoreArtifact(Step& step, const Digest& digest, const Json& manifest) {
@@ -93,8 +95,7 @@ void Scheduler::FailOrRetry(Step& step, const std::string& error_class, const st
   ++step.failures;
   if (error_class == "corrupt" && !step.snapshot.is_none()) {
     // The damaged file may be the snapshot itself: the next attempt starts afresh.
-    step.snapshot = Digest();
-    Write(storage::SnapshotRow{.key = step.key, .at_ms = now_.wall.ms, .position = Json::object()});
+    DropSnapshot(step);
   }
   RetryPolicy policy = RetryPolicyOf(error_class);
   int same_class = 0, looked = 0;
@@ -168,7 +169,7 @@ void Scheduler::RefreshInputs(Step& step) {
 
 void Scheduler::Enqueue(Step& step) {
   if (step.queued) {
-    state_.ready.erase(*step.queued);
+    state_.ready[DeviceClassOf(step.device)].Erase(step.share, *step.queued);
     state_.delayed.erase({step.not_before, step.key});
     step.queued.reset();
   }
@@ -178,13 +179,15 @@ void Scheduler::Enqueue(Step& step) {
     if (job.state != JobState::kRunning) continue;
     const JobStep* in_job = job.Find(step.key);
     QueueRank rank{-job.priority, job.number, -step.chain, in_job == nullptr ? 0 : in_job->ordinal, step.key};
-    if (!step.queued || rank < *step.queued) step.queued = rank;
+    if (step.queued && !(rank < *step.queued)) continue;
+    step.queued = rank;
+    step.share = job.share;
   }
   if (!step.queued) return;
   if (step.not_before > now_.monotonic) {
     state_.delayed.insert({step.not_before, step.key});
   } else {
-    state_.ready.insert(*step.queued);
+    state_.ready[DeviceClassOf(step.device)].Insert(step.share, *step.queued);
   }
 }
 

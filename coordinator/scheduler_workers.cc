@@ -32,6 +32,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Hello& hello) {
     RemoveWorker(before->name, "its connection is used by worker " + hello.worker + " now");
   }
   Worker& worker = state_.workers[hello.worker];
+  state_.idle[DeviceClassOf(worker.device)].erase(hello.worker);  // it may have another device now
   state_.worker_of_peer[peer] = hello.worker;
   worker.name = hello.worker;
   worker.host = hello.host;
@@ -39,8 +40,8 @@ void Scheduler::OnAgent(const PeerId& peer, const Hello& hello) {
   worker.peer = peer;
   worker.threads = hello.threads;
   worker.heard = now_.monotonic;
-  worker.not_before = Millis(0);
-  worker.cached = hello.cached;
+  Rest(worker, Millis(0));
+  SetCached(worker, hello.cached);
 
   Welcome welcome{config_.heartbeat.count(), config_.lease_timeout.count(), site_.store, site_.host, site_.blob_endpoint, {}};
   Listen(worker, hello.running, &welcome.drop);
@@ -56,12 +57,12 @@ void Scheduler::OnAgent(const PeerId& peer, const Heartbeat& heartbeat) {
   if (worker == nullptr || worker->name != heartbeat.worker) {
     // After a restart of the coordinator: the lease lives on while the agent finds out that it has to say Hello.
     for (const Lease& lease : heartbeat.running) {
-      if (Step* step = Held(lease)) step->hold->confirmed = now_.monotonic;
+      if (Step* step = Held(lease)) Confirm(*step->hold);
     }
     return OnUnknownPeer(peer);
   }
   worker->heard = now_.monotonic;
-  worker->cached = heartbeat.cached;
+  SetCached(*worker, heartbeat.cached);
   std::vector<Lease> stale;
   Listen(*worker, heartbeat.running, &stale);
   for (const Lease& lease : stale) {
@@ -80,13 +81,54 @@ void Scheduler::Listen(Worker& worker, const std::vector<Lease>& running, std::v
       stale->push_back(lease);
       continue;
     }
-    step->hold->confirmed = now_.monotonic;
+    Confirm(*step->hold);
     step->hold->worker = worker.name;
-    worker.lease = lease;
+    SetLease(worker, lease);
     lists_its_own = true;
   }
   // A lease that it does not list is either a grant on its way, which stays, or one that ended.
-  if (!lists_its_own && worker.lease && Held(*worker.lease) == nullptr) worker.lease.reset();
+  if (!lists_its_own && worker.lease && Held(*worker.lease) == nullptr) SetLease(worker, {});
+}
+
+// ---- what placement asks about ----
+
+void Scheduler::SetLease(Worker& worker, std::optional<Lease> lease) {
+  worker.lease = lease;
+  UpdateIdle(worker);
+}
+
+void Scheduler::Rest(Worker& worker, Millis until) {
+  state_.resting.erase({worker.not_before, worker.name});
+  worker.not_before = until;
+  if (until > now_.monotonic) state_.resting.insert({until, worker.name});
+  UpdateIdle(worker);
+}
+
+void Scheduler::WakeResting() {
+  while (!state_.resting.empty() && state_.resting.begin()->first <= now_.monotonic) {
+    Rest(state_.workers.at(state_.resting.begin()->second), Millis(0));
+  }
+}
+
+void Scheduler::UpdateIdle(const Worker& worker) {
+  std::set<std::string>& idle = state_.idle[DeviceClassOf(worker.device)];
+  if (!worker.lease && worker.not_before <= now_.monotonic) {
+    idle.insert(worker.name);
+  } else {
+    idle.erase(worker.name);
+  }
+}
+
+void Scheduler::SetCached(Worker& worker, std::vector<Digest> cached) {
+  if (worker.cached == cached) return;
+  for (const Digest& artifact : worker.cached) {
+    auto holders = state_.holders.find(artifact);
+    if (holders == state_.holders.end()) continue;
+    holders->second.erase(worker.name);
+    if (holders->second.empty()) state_.holders.erase(holders);
+  }
+  worker.cached = std::move(cached);
+  for (const Digest& artifact : worker.cached) state_.holders[artifact].insert(worker.name);
 }
 
 void Scheduler::OnAgent(const PeerId& peer, const Goodbye& goodbye) {
@@ -109,6 +151,9 @@ void Scheduler::RemoveWorker(const std::string& name, const std::string& reason)
   auto it = state_.workers.find(name);
   if (it == state_.workers.end()) return;
   state_.worker_of_peer.erase(it->second.peer);
+  SetCached(it->second, {});
+  state_.resting.erase({it->second.not_before, name});
+  state_.idle[DeviceClassOf(it->second.device)].erase(name);
   state_.workers.erase(it);
 }
 

@@ -1,5 +1,6 @@
 #include "coordinator/state.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -78,6 +79,26 @@ Result<const Job*> State::FindJob(std::string_view text) const {
     return Error{ErrorCode::kNotFound, "there is no job '" + std::string(text) + "': a job is named by its id, a unique prefix of it, or 'last'"};
   }
   return found;
+}
+
+void ReadyQueue::Insert(size_t share, const QueueRank& rank) { levels[rank.minus_priority][share].insert(rank); }
+
+void ReadyQueue::Erase(size_t share, const QueueRank& rank) {
+  auto level = levels.find(rank.minus_priority);
+  if (level == levels.end()) return;
+  auto steps = level->second.find(share);
+  if (steps == level->second.end()) return;
+  steps->second.erase(rank);
+  if (steps->second.empty()) level->second.erase(steps);
+  if (level->second.empty()) levels.erase(level);
+}
+
+const QueueRank& ReadyQueue::Next(const std::vector<Share>& shares) const {
+  CHECK(!empty());
+  const auto& users = levels.begin()->second;
+  auto standing = [&](const auto& user) { return std::tuple(shares[user.first].held, shares[user.first].used, *user.second.begin()); };
+  auto next = std::min_element(users.begin(), users.end(), [&](const auto& a, const auto& b) { return standing(a) < standing(b); });
+  return *next->second.begin();
 }
 
 const Step* State::FindStep(const StepKey& key) const {

@@ -46,11 +46,15 @@ struct Hold {
   std::optional<bool> revoked;  // Revoke was sent, with this `keep`
   Millis revoked_at{0};
   std::string reason;  // why it was placed there
+  Millis granted{0};   // or the restart
+  size_t share = 0;    // of the user that it counts for: index into State::shares
+  bool seen = false;   // the worker has confirmed it: it arrived
 };
 
 // Where a ready step stands in the queue: smaller is served first.
 //   priority of its job (higher first), age of its job, the longest chain of work that still hangs on the step (longest
 //   first: the critical path decides when a job ends, so the iterative variant does not start last), ordinal, key.
+// Between users of one priority see ReadyQueue.
 struct QueueRank {
   int64_t minus_priority = 0;
   int64_t job = 0;
@@ -58,6 +62,25 @@ struct QueueRank {
   int64_t ordinal = 0;
   StepKey key;
   auto operator<=>(const QueueRank&) const = default;
+};
+
+// What a user has of the workers. Every user with unfinished jobs has one.
+struct Share {
+  std::string user;
+  int64_t jobs = 0;  // unfinished
+  int64_t held = 0;  // leases now
+  Millis used{0};    // lease time since it has unfinished jobs; starts at the least of the others: nobody saves up
+};
+
+// The ready steps of one device class. The highest priority first; within it the user who holds the fewest leases, then
+// the one who used the least time, then the oldest; the user's own steps by rank.
+struct ReadyQueue {
+  std::map<int64_t, std::map<size_t, std::set<QueueRank>>> levels;  // by −priority, then share
+  bool empty() const { return levels.empty(); }
+  void Insert(size_t share, const QueueRank& rank);
+  void Erase(size_t share, const QueueRank& rank);
+  // REQUIRES: !empty().
+  const QueueRank& Next(const std::vector<Share>& shares) const;
 };
 
 struct Step {
@@ -86,7 +109,8 @@ struct Step {
   int64_t cost = -1;                // predicted milliseconds; −1: not asked yet
   int64_t chain = 0;                // milliseconds of predicted work from here to the end of the job, itself included
   Millis not_before{0};             // backoff
-  std::optional<QueueRank> queued;  // its place in the ready queue
+  std::optional<QueueRank> queued;  // its place in the ready queue, or among the delayed
+  size_t share = 0;                 // for whom, while it is queued
 };
 
 struct JobStep {
@@ -104,6 +128,7 @@ struct Job {
   int64_t number = 0;  // order of creation
   JobState state = JobState::kRunning;
   int64_t created_ms = 0, finished_ms = 0;
+  size_t share = 0;  // of its user, while unfinished
   std::string recipe_text;
   Digest recipe_digest;
   std::string resolved;  // canonical JSON
@@ -165,11 +190,17 @@ struct State {
   std::map<Digest, ArtifactRecord> artifacts;
   std::map<std::string, Worker> workers;
   std::map<PeerId, std::string> worker_of_peer;
+  // What placement asks of the workers, kept up to date with them: idle ones by device class, those that are left alone
+  // for a while, and who has an artifact in memory.
+  std::map<std::string, std::set<std::string>> idle;
+  std::set<std::pair<Millis, std::string>> resting;
+  std::map<Digest, std::set<std::string>> holders;
   std::map<std::string, Model> models;
   Counters counters;
   int64_t last_epoch = 0;
   int64_t last_job_number = 0;
-  std::set<QueueRank> ready;
+  std::vector<Share> shares;
+  std::map<std::string, ReadyQueue> ready;       // by device class
   std::set<std::pair<Millis, StepKey>> delayed;  // ready steps in backoff
   std::set<StepKey> running;                     // steps under a lease
   bool draining = false;                         // no new grants

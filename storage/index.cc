@@ -79,7 +79,8 @@ PARE_TABLE(JobRow, "jobs", "id,name,user,state,created_ms,finished_ms,recipe_tex
            r.user, r.state, r.created_ms, r.finished_ms, r.recipe_text, r.recipe_digest, r.resolved, r.message, r.priority);
 PARE_TABLE(StepRow, "steps", "key,kind,spec,state,attempts,artifact,error_class,message", r.key, r.kind, r.spec, r.state, r.attempts,
            r.artifact, r.error_class, r.message);
-PARE_TABLE(JobStepRow, "job_steps", "job,name,ordinal,variant,key,reused", r.job, r.name, r.ordinal, r.variant, r.key, r.reused);
+PARE_TABLE(JobStepRow, "job_steps", "job,name,ordinal,variant,key,reused,wanted", r.job, r.name, r.ordinal, r.variant, r.key, r.reused,
+           r.wanted);
 PARE_TABLE(AttemptRow, "attempts", "key,epoch,attempt,worker,started_ms,ended_ms,busy_ms,outcome,error_class,message", r.key, r.epoch,
            r.attempt, r.worker, r.started_ms, r.ended_ms, r.busy_ms, r.outcome, r.error_class, r.message);
 PARE_TABLE(MetricRow, "metrics", "key,lease_epoch,sequence,at_ms,\"values\"", r.key, r.lease_epoch, r.sequence, r.at_ms, r.values);
@@ -154,7 +155,7 @@ class SqliteIndex : public Index {
 
   Result<StoredState> Load() override {
     StoredState state;
-    TRY(Select("ORDER BY created_ms, rowid", state.jobs));
+    TRY(Select("ORDER BY rowid", state.jobs));
     TRY(Select("", state.steps));
     TRY(Select("ORDER BY job, ordinal", state.job_steps));
     TRY(Select("ORDER BY epoch", state.attempts));

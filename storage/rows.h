@@ -48,6 +48,7 @@ struct JobStepRow {
   std::string variant;  // empty: shared by all variants
   StepKey key;
   bool reused = false;  // its artifact existed before this job wanted it
+  bool wanted = true;   // false: a failure or a search's decision made it pointless
   bool operator==(const JobStepRow&) const = default;
 };
 
