@@ -4,6 +4,7 @@
 #include <cctype>
 
 #include "model/architectures.h"
+#include "recipes/planner.h"
 #include "recipes/schema.h"
 #include "recipes/select.h"
 
@@ -159,7 +160,9 @@ void Checker::Variants() {
     }
     total += std::min(expanded, kMaxVariantSteps);
   }
-  if (total > kMaxJobSteps) Fail("/variants", "all variants together have at most " + std::to_string(kMaxJobSteps) + " steps after repeat, found " + std::to_string(total));
+  if (total > kMaxPlannedSteps) {
+    Fail("/variants", "a job has at most " + std::to_string(kMaxPlannedSteps) + " steps, evaluations included; the variants have " + std::to_string(total) + " without them");
+  }
 }
 
 void Checker::Steps(const Json& steps, const std::string& pointer, size_t factor, size_t& expanded) {

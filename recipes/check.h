@@ -12,7 +12,7 @@
 namespace pare::recipes {
 
 inline constexpr size_t kMaxVariants = 256;
-inline constexpr size_t kMaxVariantSteps = 5000, kMaxJobSteps = 50000;  // after repeat
+inline constexpr size_t kMaxVariantSteps = 5000;  // after repeat; kMaxPlannedSteps bounds the whole job
 
 class Checker {
  public:

@@ -11,6 +11,9 @@
 
 namespace pare::recipes {
 
+// Of one job, evaluations and decision included: what a coordinator takes.
+inline constexpr size_t kMaxPlannedSteps = 20'000;
+
 struct PlannedStep {
   std::string name;     // unique within the job: "baseline", "iterative/03-retrain", "promote"
   std::string variant;  // empty: not of one variant

@@ -62,6 +62,10 @@ class Resolver {
     out_.tree = std::move(tree_);
     out_.plan = MakePlan(out_);
     CHECK(out_.plan != nullptr);
+    if (size_t steps = out_.plan->chains.size() + out_.plan->tests.size() + 1; steps > kMaxPlannedSteps) {
+      Fail("/variants", "a job has at most " + std::to_string(kMaxPlannedSteps) + " steps, evaluations included; this one has " + std::to_string(steps));
+      return errors_.ToError();
+    }
     WarnOfPlan();
     return std::move(out_);
   }
