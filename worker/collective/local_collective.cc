@@ -2,20 +2,21 @@
 #include <map>
 #include <mutex>
 
+#include "common/simd.h"
 #include "worker/collective/collective.h"
 
 namespace pare::collective {
 namespace {
 
 // a += b. One rounding per element: bits do not depend on vector width.
-void Add(std::span<float> a, std::span<const float> b) {
-  for (size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+PARE_CLONES void Add(float* __restrict a, const float* __restrict b, size_t n) {
+  for (size_t i = 0; i < n; ++i) a[i] += b[i];
 }
 
 // The tree of collective.h over the buffers of all shards, in place; the sum ends in buffers[0].
 void TreeSum(std::vector<std::span<float>>& buffers) {
   for (size_t d = 1; d < buffers.size(); d *= 2) {
-    for (size_t i = 0; i + d < buffers.size(); i += 2 * d) Add(buffers[i], buffers[i + d]);
+    for (size_t i = 0; i + d < buffers.size(); i += 2 * d) Add(buffers[i].data(), buffers[i + d].data(), buffers[i].size());
   }
 }
 

@@ -27,14 +27,22 @@ at::Tensor& Output(N& n, at::IntArrayRef sizes, const at::TensorOptions& options
   if (!n.value.defined() || n.value.sizes() != sizes) n.value = at::empty(sizes, options);
   return n.value;
 }
-at::Tensor& Output(N& n, const at::Tensor& like) { return Output(n, like.sizes(), like.options()); }
+// Of the shape and the memory layout of `like`.
+void Ready(at::Tensor& t, const at::Tensor& like) {
+  if (!t.defined() || t.sizes() != like.sizes() || t.strides() != like.strides()) t = at::empty_like(like);
+}
+at::Tensor& Output(N& n, const at::Tensor& like) {
+  Ready(n.value, like);
+  return n.value;
+}
 at::Tensor& Workspace(N& n, const at::Tensor& like) {
-  if (!n.workspace.defined() || n.workspace.sizes() != like.sizes()) n.workspace = at::empty(like.sizes(), like.options());
+  Ready(n.workspace, like);
   return n.workspace;
 }
 
 void ReluForward(S& s, N& n) {
   const at::Tensor& x = s.Input(n, 0);
+  if (n.in_place) n.value = x;
   at::clamp_min_out(Output(n, x), x, 0);
 }
 void ReluBackward(S& s, N& n) {
@@ -141,7 +149,8 @@ void AvgPoolBackward(S& s, N& n) {
 void GlobalPoolForward(S& s, N& n) { n.value = at::mean(s.Input(n, 0), {2, 3}, true); }
 void GlobalPoolBackward(S& s, N& n) {
   const at::Tensor& x = s.Input(n, 0);
-  s.AddGrad(n, 0, n.gradient.expand(x.sizes()).mul(1.0 / static_cast<double>(x.size(2) * x.size(3))));
+  Workspace(n, x).copy_(n.gradient).mul_(1.0 / static_cast<double>(x.size(2) * x.size(3)));
+  s.AddGrad(n, 0, n.workspace);
 }
 
 void FlattenForward(S& s, N& n) { n.value = s.Input(n, 0).reshape({s.Input(n, 0).size(0), -1}); }

@@ -21,6 +21,7 @@ struct NodeState {
   at::Tensor value, gradient;
   at::Tensor workspace;                // reused for the gradient handed to the first input
   bool has_gradient = false;
+  bool in_place = false;               // may overwrite its first input's value: nobody else reads it
   bool wants_gradient = false;         // some parameter lies at or before this node
   std::vector<at::Tensor> saved;
 };

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -52,6 +53,10 @@ struct ParameterSlice {
   bool prunable = false;
 };
 
+// Writes samples [first, first + count) of the batch into `out` ([count, …input shape] float32). Called once per shard, by
+// the thread that runs it: reading the data is shared out like the arithmetic, and what was read is in that core's cache.
+using SampleSource = std::function<void(int64_t first, int64_t count, std::span<float> out)>;
+
 class Network {
  public:
   // kInvalid: a weight is missing, has another shape or type; an operator or device that cannot be run (names the node).
@@ -59,13 +64,20 @@ class Network {
                                                  const NetworkOptions& options);
   virtual ~Network() = default;
 
-  // Forward and backward of one training batch. `samples` [n, …input shape] float32, `labels` [n]. Afterwards gradients()
-  // holds the mean gradient of the loss; batch-norm statistics are updated. REQUIRES: n ≤ max_batch.
-  virtual BatchResult TrainBatch(std::span<const float> samples, std::span<const int64_t> labels,
-                                 BatchPosition position, const LossOptions& loss) = 0;
+  // Forward and backward of one training batch of n = labels.size() samples. Afterwards gradients() holds the mean
+  // gradient of the loss; batch-norm statistics are updated. REQUIRES: n ≤ max_batch.
+  virtual BatchResult TrainBatch(const SampleSource& samples, std::span<const int64_t> labels, BatchPosition position,
+                                 const LossOptions& loss) = 0;
   // Evaluation mode. `logits` [n, classes] is filled; it may be empty if only the result is wanted.
-  virtual BatchResult EvaluateBatch(std::span<const float> samples, std::span<const int64_t> labels,
-                                    std::span<float> logits) = 0;
+  virtual BatchResult EvaluateBatch(const SampleSource& samples, std::span<const int64_t> labels, std::span<float> logits) = 0;
+  // The same with samples [n, …input shape] that lie in memory.
+  BatchResult TrainBatch(std::span<const float> samples, std::span<const int64_t> labels, BatchPosition position,
+                         const LossOptions& loss);
+  BatchResult EvaluateBatch(std::span<const float> samples, std::span<const int64_t> labels, std::span<float> logits);
+
+  // body(first, count) over disjoint ranges that together are [0, parameters().size()), on the network's threads. Which
+  // ranges they are depends on the threads: body must treat elements alone.
+  virtual void ForRanges(const std::function<void(size_t first, size_t count)>& body) = 0;
 
   virtual const std::vector<ParameterSlice>& layout() const = 0;
   // Host views of the flat buffers; on a CUDA device they are copies refreshed by Pull() and written back by Push().

@@ -1,17 +1,12 @@
 // Compiled with -O3 -ffp-contract=off -fno-math-errno (errno keeps sqrt out of vectors): every element takes the same roundings in the vector body and in the remainder of a
-// loop, so bits depend on nothing but the inputs. Clones for AVX2 and AVX-512 are chosen at load time.
+// loop, so bits depend on nothing but the inputs.
 #include "worker/engine/optimizer.h"
 
 #include <cmath>
 #include <cstring>
 
+#include "common/simd.h"
 #include "worker/engine/flush_denormals.h"
-
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define PARE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define PARE_CLONES
-#endif
 
 namespace pare::engine {
 namespace {
@@ -105,6 +100,15 @@ class OptimizerBase : public Optimizer {
   }
 
  protected:
+  template <typename Kernel>
+  void ForBlocks(const ForRanges& ranges, const Kernel& kernel) {
+    auto body = [&](size_t first, size_t count) {
+      FlushDenormals flush;
+      for (size_t at = first; at < first + count; at += kBlock) kernel(at, std::min(kBlock, first + count - at));
+    };
+    if (ranges) ranges(body);
+    else body(0, size_);
+  }
   std::vector<float>& Buffer(const char* name) { return buffers_.try_emplace(name, size_, 0.0f).first->second; }
   OptimizerOptions options_;
   size_t size_;
@@ -117,14 +121,12 @@ class Sgd : public OptimizerBase {
   Sgd(const OptimizerOptions& options, int64_t size) : OptimizerBase(options, size) {
     if (options.momentum != 0) velocity_ = Buffer("momentum").data();
   }
-  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale) override {
-    FlushDenormals flush;
+  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale, const ForRanges& ranges) override {
     SgdStep s{static_cast<float>(rate), static_cast<float>(options_.momentum), static_cast<float>(options_.weight_decay),
               static_cast<float>(scale), options_.nesterov, steps_ == 0};
-    for (size_t at = 0; at < size_; at += kBlock) {
-      SgdKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, velocity_ ? velocity_ + at : nullptr,
-                std::min(kBlock, size_ - at), s);
-    }
+    ForBlocks(ranges, [&](size_t at, size_t n) {
+      SgdKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, velocity_ ? velocity_ + at : nullptr, n, s);
+    });
     ++steps_;
   }
 
@@ -136,8 +138,7 @@ class Adam : public OptimizerBase {
  public:
   Adam(const OptimizerOptions& options, int64_t size)
       : OptimizerBase(options, size), m_(Buffer("exp_avg").data()), v_(Buffer("exp_avg_sq").data()) {}
-  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale) override {
-    FlushDenormals flush;
+  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale, const ForRanges& ranges) override {
     ++steps_;
     double t = static_cast<double>(steps_);
     double correction1 = 1.0 - std::pow(options_.beta1, t), correction2 = 1.0 - std::pow(options_.beta2, t);
@@ -146,9 +147,9 @@ class Adam : public OptimizerBase {
                decoupled ? 0.0f : static_cast<float>(options_.weight_decay), static_cast<float>(scale),
                static_cast<float>(rate / correction1), static_cast<float>(1.0 / std::sqrt(correction2)),
                decoupled ? static_cast<float>(1.0 - rate * options_.weight_decay) : 1.0f};
-    for (size_t at = 0; at < size_; at += kBlock) {
-      AdamKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, m_ + at, v_ + at, std::min(kBlock, size_ - at), s);
-    }
+    ForBlocks(ranges, [&](size_t at, size_t n) {
+      AdamKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, m_ + at, v_ + at, n, s);
+    });
   }
 
  private:

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,6 +24,10 @@ struct OptimizerOptions {
   double weight_decay = 0.0;  // sgd, adam: added to the gradient; adamw: decoupled
 };
 
+// Runs a body over disjoint ranges (first, count) that together are the whole buffer, on several threads perhaps:
+// Network::ForRanges.
+using ForRanges = std::function<void(const std::function<void(size_t first, size_t count)>& body)>;
+
 class Optimizer {
  public:
   static std::unique_ptr<Optimizer> Create(const OptimizerOptions& options, int64_t size);
@@ -30,8 +35,9 @@ class Optimizer {
 
   // parameters ← update(parameters, gradients · gradient_scale). Where `mask` is not empty, parameters and momentum are
   // multiplied with it (1 or 0) in the same pass: masked weights are exactly zero afterwards, and so is their momentum.
+  // `ranges` empty: on this thread.
   virtual void Step(std::span<float> parameters, std::span<const float> gradients, std::span<const float> mask,
-                    double learning_rate, double gradient_scale) = 0;
+                    double learning_rate, double gradient_scale, const ForRanges& ranges = {}) = 0;
 
   // State for snapshots: float tensors in the order of the flat buffer, and the step count.
   virtual model::TensorMap State() const = 0;

@@ -6,11 +6,6 @@
 namespace pare::runner {
 namespace {
 
-size_t SampleSize(const data::Split& split) {
-  const model::Shape& shape = split.samples.shape();
-  return static_cast<size_t>(model::ElementCount(model::Shape(shape.begin() + 1, shape.end())));
-}
-
 void MarkCorrect(std::span<const float> logits, std::span<const int64_t> labels, size_t first, std::string& bitmap) {
   size_t classes = logits.size() / labels.size();
   for (size_t i = 0; i < labels.size(); ++i) {
@@ -26,8 +21,8 @@ EvaluationCounts EvaluateRows(engine::Network& network, const data::Split& split
                               std::span<const uint32_t> rows, std::string* bitmap) {
   EvaluationCounts counts;
   counts.total = static_cast<int64_t>(rows.size());
-  size_t sample = SampleSize(split), limit = std::min<size_t>(kEvaluationBatch, rows.size());
-  std::vector<float> samples(limit * sample), logits;
+  size_t limit = std::min<size_t>(kEvaluationBatch, rows.size());
+  std::vector<float> logits;
   std::vector<int64_t> labels(limit);
   if (bitmap != nullptr) {
     bitmap->assign((rows.size() + 7) / 8, '\0');
@@ -36,12 +31,13 @@ EvaluationCounts EvaluateRows(engine::Network& network, const data::Split& split
   double loss_sum = 0.0;
   for (size_t first = 0; first < rows.size(); first += limit) {
     size_t n = std::min(limit, rows.size() - first);
-    std::span<float> batch(samples.data(), n * sample);
     std::span<int64_t> batch_labels(labels.data(), n);
     std::span<float> batch_logits(logits.data(), bitmap == nullptr ? 0 : n * static_cast<size_t>(network.classes()));
-    data::Gather(split, spec, rows.subspan(first, n), batch);
     data::GatherLabels(split, rows.subspan(first, n), batch_labels);
-    engine::BatchResult result = network.EvaluateBatch(batch, batch_labels, batch_logits);
+    engine::SampleSource samples = [&](int64_t from, int64_t count, std::span<float> out) {
+      data::Gather(split, spec, rows.subspan(first + static_cast<size_t>(from), static_cast<size_t>(count)), out);
+    };
+    engine::BatchResult result = network.EvaluateBatch(samples, batch_labels, batch_logits);
     counts.correct += result.correct;
     loss_sum += result.loss * static_cast<double>(n);
     if (bitmap != nullptr) MarkCorrect(batch_logits, batch_labels, first, *bitmap);

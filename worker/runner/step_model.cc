@@ -51,7 +51,7 @@ Result<StepOutput> RunPrune(StepContext& context) {
   CHECK(prune != nullptr);
   ASSIGN_OR_RETURN(methods::Model pruned,
                    prune->apply({from.graph, from.tensors, from.masks}, context.spec.params, context.spec.seed));
-  storage::Checkpoint checkpoint{std::move(pruned.graph), std::move(pruned.tensors), std::move(pruned.masks)};
+  storage::Checkpoint checkpoint{std::move(pruned.graph), std::move(pruned.tensors), std::move(pruned.masks), from.notes};
   return MakeCheckpoint(context, std::move(checkpoint), nullptr);
 }
 

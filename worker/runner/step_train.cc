@@ -50,7 +50,11 @@ Result<StepOutput> TrainAndStore(StepContext& context, TrainPlan plan) {
   job.snapshot_every_seconds = Hint(context.assignment.hints, "snapshot_every_seconds");
   TrainServices services{context.hooks, context.snapshots, context.environment.clock, context.stopped};
   ASSIGN_OR_RETURN(TrainResult trained, Train(std::move(job), LoadSnapshot(context), services));
-  storage::Checkpoint checkpoint{plan.from.graph, std::move(trained.weights), std::move(trained.masks)};
+  storage::Checkpoint checkpoint{plan.from.graph, std::move(trained.weights), std::move(trained.masks), plan.from.notes};
+  // What the weights expect of a sample, per channel (raw / divisor - offset) * scale: whoever takes the model away needs it.
+  const bool bytes = data.dataset->train.samples.dtype() == model::DType::kU8;
+  checkpoint.notes["data"] = {{"fingerprint", data.spec.fingerprint.hex()}, {"divisor", bytes ? 255 : 1},
+                              {"offset", data.spec.offset}, {"scale", data.spec.scale}};
   return MakeCheckpoint(context, std::move(checkpoint), &trained.history);
 }
 

@@ -45,9 +45,7 @@ class Trainer {
 
   std::vector<uint32_t> order_;  // rows of the present epoch
   int64_t order_epoch_ = -1;
-  std::vector<float> samples_;
   std::vector<int64_t> labels_;
-  size_t sample_size_ = 0;
 
   Millis began_{0}, last_progress_{0}, last_snapshot_{0};
   int64_t began_at_ = 0;  // done() when this run began
@@ -65,8 +63,6 @@ Status Trainer::Prepare(std::optional<Snapshot> resume) {
   auto rows = static_cast<int64_t>(split_.train.size());
   int64_t batch = std::min(job_.options.batch_size, rows);
   batches_ = (rows + job_.options.batch_size - 1) / job_.options.batch_size;
-  sample_size_ = static_cast<size_t>(model::ElementCount(job_.dataset.train.samples.shape()) / count);
-  samples_.resize(static_cast<size_t>(batch) * sample_size_);
   labels_.resize(static_cast<size_t>(batch));
   if (job_.gradual) refreshes_ = MaskRefreshes(*job_.gradual, batches_);
   if (resume) {
@@ -138,25 +134,21 @@ Status Trainer::RunBatch() {
   auto size = static_cast<size_t>(job_.options.batch_size), first = static_cast<size_t>(position_.batch) * size;
   size_t n = std::min(size, order_.size() - first);
   std::span<const uint32_t> rows(order_.data() + first, n);
-  std::span<float> samples(samples_.data(), n * sample_size_);
   std::span<int64_t> labels(labels_.data(), n);
-  if (job_.data.flip || job_.data.shift > 0) {
-    data::GatherAugmented(job_.dataset.train, job_.data, rows, job_.seed, draw, samples);
-  } else {
-    data::Gather(job_.dataset.train, job_.data, rows, samples);
-  }
   data::GatherLabels(job_.dataset.train, rows, labels);
 
   learning_rate_ = engine::LearningRate(job_.options.schedule, position_.epoch, position_.batch, batches_);
-  engine::BatchResult result =
-      network_->TrainBatch(samples, labels, {draw, position_.batch}, {job_.options.label_smoothing});
+  engine::SampleSource samples = [&](int64_t from, int64_t count, std::span<float> out) {
+    data::GatherAugmented(job_.dataset.train, job_.data, rows.subspan(static_cast<size_t>(from), static_cast<size_t>(count)), job_.seed, draw, out);
+  };
+  engine::BatchResult result = network_->TrainBatch(samples, labels, {draw, position_.batch}, {job_.options.label_smoothing});
   if (!std::isfinite(result.loss)) return Diverged("the loss is not a number");
   double scale = 1.0;
   if (job_.options.clip_norm > 0.0) {
     // As torch.nn.utils.clip_grad_norm_.
     scale = std::min(1.0, job_.options.clip_norm / (engine::GradientNorm(network_->gradients()) + 1e-6));
   }
-  optimizer_->Step(network_->parameters(), network_->gradients(), mask_, learning_rate_, scale);
+  optimizer_->Step(network_->parameters(), network_->gradients(), mask_, learning_rate_, scale, [this](const auto& body) { network_->ForRanges(body); });
   network_->Push();
   position_.loss_sum += result.loss * static_cast<double>(n);
   position_.correct += result.correct;

@@ -86,6 +86,18 @@ std::vector<Case> Cases() {
       {"dropout", OpType::kDropout, {.probability = 0.4}, {8}},
       {"embedding", OpType::kEmbedding, {.vocabulary = 7, .dimension = 4}, {5}},
       {"attention", OpType::kAttention, {.heads = 2}, {5, 6}},
+      // From 16 channels on images lie with channels innermost.
+      {"wide_conv2d", OpType::kConv2d, {.in_channels = 16, .out_channels = 18, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .padding_h = 1, .padding_w = 1}, {16, 5, 4}},
+      {"wide_batch_norm2d", OpType::kBatchNorm2d, {.features = 16}, {16, 3, 2}},
+      {"wide_relu", OpType::kRelu, {}, {16, 3, 2}},
+      {"wide_max_pool2d", OpType::kMaxPool2d, {.kernel_h = 2, .kernel_w = 2, .stride_h = 2, .stride_w = 2}, {16, 2, 4}},
+      {"wide_avg_pool2d", OpType::kAvgPool2d, {.kernel_h = 2, .kernel_w = 2, .stride_h = 2, .stride_w = 2}, {16, 4, 4}},
+      {"wide_global_avg_pool2d", OpType::kGlobalAvgPool2d, {}, {16, 3, 2}},
+      {"wide_flatten", OpType::kFlatten, {}, {16, 3, 2}},
+      {"wide_reshape", OpType::kReshape, {.shape = {12, 8}}, {16, 3, 2}},
+      {"wide_add", OpType::kAdd, {}, {16, 3, 2}},
+      {"wide_concat", OpType::kConcat, {}, {16, 3, 2}},
+      {"wide_dropout", OpType::kDropout, {.probability = 0.4}, {16, 3, 2}},
   };
 }
 

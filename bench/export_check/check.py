@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Reads what `pare export` wrote with Python's safetensors and torch, and compares its test accuracy with the report's.
+
+    check.py EXPORT_DIR [--data /usr/share/datasets/fashion-mnist]
+
+Exit 0: equal. The first part is the ten lines that a user of a `mlp` export needs; the second runs graph.json of any export.
+"""
+import argparse
+import gzip
+import json
+import sys
+
+import numpy
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+
+def idx(path, offset):
+    return torch.from_numpy(numpy.frombuffer(gzip.open(path).read(), numpy.uint8, offset=offset).copy())
+
+
+def mlp_accuracy(directory, data):
+    weights = load_file(f"{directory}/model.safetensors")
+    layers = sorted({name.split(".")[0] for name in weights})  # fc1, fc2, …: execution order
+    norm = json.load(open(f"{directory}/config.json"))["data"]
+    x = idx(f"{data}/t10k-images-idx3-ubyte.gz", 16).view(-1, 784).float()
+    labels = idx(f"{data}/t10k-labels-idx1-ubyte.gz", 8)
+    x = (x / norm["divisor"] - norm["offset"][0]) * norm["scale"][0]
+    for layer in layers[:-1]:
+        x = F.relu(F.linear(x, weights[f"{layer}.weight"], weights[f"{layer}.bias"]))
+    x = F.linear(x, weights[f"{layers[-1]}.weight"], weights[f"{layers[-1]}.bias"])
+    return 100 * (x.argmax(1) == labels).double().mean().item()
+
+
+def pair(node, name, default):
+    value = node.get(name, default)
+    return tuple(value) if isinstance(value, list) else (node.get(name + "_h", value), node.get(name + "_w", value))
+
+
+def run_node(node, inputs, weights):
+    op, name = node["op"], node["name"]
+    tensor = lambda part: weights.get(f"{name}.{part}")
+    if op == "linear":
+        return F.linear(inputs[0], tensor("weight"), tensor("bias"))
+    if op == "conv2d":
+        return F.conv2d(inputs[0], tensor("weight"), tensor("bias"), pair(node, "stride", 1), pair(node, "padding", 0),
+                        groups=node.get("groups", 1))
+    if op == "batch_norm":
+        return F.batch_norm(inputs[0], tensor("running_mean"), tensor("running_var"), tensor("weight"), tensor("bias"),
+                            eps=node.get("epsilon", 1e-5))
+    if op in ("max_pool", "avg_pool"):
+        pool = F.max_pool2d if op == "max_pool" else F.avg_pool2d
+        return pool(inputs[0], pair(node, "kernel", 2), pair(node, "stride", 2), pair(node, "padding", 0))
+    if op == "global_avg_pool":
+        return inputs[0].mean((2, 3))
+    simple = {"relu": F.relu, "gelu": F.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "silu": F.silu,
+              "flatten": lambda x: x.flatten(1), "dropout": lambda x: x, "add": None}
+    if op == "add":
+        return inputs[0] + inputs[1]
+    if op not in simple:
+        sys.exit(f"check.py does not run operator {op}")
+    return simple[op](inputs[0])
+
+
+def graph_accuracy(directory, data):
+    weights = load_file(f"{directory}/model.safetensors")
+    graph = json.load(open(f"{directory}/graph.json"))
+    norm = json.load(open(f"{directory}/config.json"))["data"]
+    images = idx(f"{data}/t10k-images-idx3-ubyte.gz", 16).view(-1, 1, 28, 28)
+    labels = idx(f"{data}/t10k-labels-idx1-ubyte.gz", 8)
+    right = 0
+    with torch.no_grad():
+        for at in range(0, len(images), 500):
+            values = {}
+            for node in graph["nodes"]:
+                if node["op"] == "input":
+                    x = images[at:at + 500].float() / norm["divisor"]
+                    values[node["name"]] = (x - norm["offset"][0]) * norm["scale"][0]
+                else:
+                    values[node["name"]] = run_node(node, [values[i] for i in node["inputs"]], weights)
+            right += (values[graph["nodes"][-1]["name"]].argmax(1) == labels[at:at + 500]).sum().item()
+    return 100 * right / len(images)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist")
+    arguments = parser.parse_args()
+    config = json.load(open(f"{arguments.directory}/config.json"))
+    reported = config["evidence"]["test_accuracy"]
+    graph = json.load(open(f"{arguments.directory}/graph.json"))
+    measured = {"graph.json": graph_accuracy(arguments.directory, arguments.data)}
+    if all(node["op"] in ("input", "flatten", "linear", "relu") for node in graph["nodes"]):
+        measured["ten lines"] = mlp_accuracy(arguments.directory, arguments.data)
+    print(f"torch {torch.__version__}, {config['name']}@{config['version']}: report {reported:.2f} %, " +
+          ", ".join(f"{how} {accuracy:.2f} %" for how, accuracy in measured.items()))
+    # A float32 sum in another order may turn a tie: one image in 10,000.
+    sys.exit(0 if all(abs(accuracy - reported) < 0.0101 for accuracy in measured.values()) else 1)
+
+
+if __name__ == "__main__":
+    main()
