@@ -1,4 +1,5 @@
 // pare: the command line.
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -45,4 +46,7 @@ int Main(int argc, char** argv) {
 
 }  // namespace pare::cli
 
-int main(int argc, char** argv) { return pare::cli::Main(argc, argv); }
+int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // who reads a pipe or a log file wants each line when it happens
+  return pare::cli::Main(argc, argv);
+}
