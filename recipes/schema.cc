@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "model/architectures.h"
 #include "recipes/findings.h"
@@ -100,9 +101,9 @@ constexpr Field kFields[] = {
 
 std::string Range(const Field& f) {
   if (f.min == 0 && f.max == 0) return "";
-  auto text = [](double v) { return v == std::floor(v) && v < 1e15 ? std::to_string(static_cast<int64_t>(v)) : Canonical(Json(v)); };
+  auto text = [](double v) { return v == std::floor(v) && v < 1e16 ? std::to_string(static_cast<int64_t>(v)) : Canonical(Json(v)); };
   if (f.min == f.max) return text(f.min);
-  return f.max >= kBig ? "at least " + text(f.min) : text(f.min) + " to " + text(f.max);
+  return f.max == kBig ? "at least " + text(f.min) : text(f.min) + " to " + text(f.max);
 }
 
 std::string Found(const Json& value) { return ", found " + Shortened(Canonical(value)); }
@@ -154,16 +155,16 @@ bool IsOneOf(std::string_view list, const Json& value) {
   return value.is_string() && std::find(names.begin(), names.end(), value.get<std::string>()) != names.end();
 }
 
+// With neighbours exchanged counting as one edit (optimal string alignment).
 size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
+  std::vector<size_t> before, above, row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
+    before = std::exchange(above, row);
     row[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
-      size_t next = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = row[j];
-      row[j] = next;
+      row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before[j - 2] + 1);
     }
   }
   return row[b.size()];

@@ -3,8 +3,10 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <sstream>
 #include <vector>
 
@@ -34,28 +36,30 @@ Json TypedScalar(const std::string& text) {
   return text;
 }
 
-// JSON, step keys and messages are UTF-8; bytes that are not would make two different recipes look alike.
-bool IsUtf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
+// Where the text stops being printable UTF-8, or its size. JSON, step keys and messages are UTF-8: other bytes would make
+// two different recipes look alike. And yaml-cpp takes the byte 4 for the end of the text.
+size_t PrintableLength(std::string_view text) {
+  size_t i = 0;
+  while (i < text.size()) {
     auto lead = static_cast<unsigned char>(text[i]);
     size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-    if (length == 0 || i + length > text.size()) return false;
+    if (length == 0 || i + length > text.size() || (lead < 0x20 && lead != '\t' && lead != '\n' && lead != '\r')) return i;
     uint32_t code = length == 1 ? lead : lead & (0x7FU >> length);
     for (size_t k = 1; k < length; ++k) {
       auto next = static_cast<unsigned char>(text[i + k]);
-      if (next >> 6 != 2) return false;
+      if (next >> 6 != 2) return i;
       code = code << 6 | (next & 0x3F);
     }
     constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (code < kSmallest[length] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) return false;
+    if (code < kSmallest[length] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) return i;
     i += length;
   }
-  return true;
+  return i;
 }
 
 class TreeBuilder : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(YamlDocument& document) : document_(document) {}
+  TreeBuilder(YamlDocument& document, std::string_view text) : document_(document), text_(text) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (++documents_ > 1) throw Refused{mark, "a second document; a recipe is one document"};
@@ -68,6 +72,7 @@ class TreeBuilder : public YAML::EventHandler {
     Value(field ? stack_.back().key_mark : mark, "", anchor, nullptr);
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+    if (tag == "!") Quotation(mark);
     if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) return Key(mark, tag, anchor, value);
     Value(mark, tag, anchor, tag == "!" ? Json(value) : TypedScalar(value));
   }
@@ -94,6 +99,19 @@ class TreeBuilder : public YAML::EventHandler {
     if (anchor != 0) throw Refused{mark, "anchors (&name) are not part of the language"};
     if (!tag.empty() && tag != "?" && tag != "!") throw Refused{mark, "tags (" + Shortened(tag) + ") are not part of the language"};
   }
+  // yaml-cpp takes a text whose closing quotation mark is missing to end with the line, without a word. It also reports the
+  // tag "!" for quoted texts, hence a "!" that was written is found here.
+  void Quotation(const YAML::Mark& mark) const {
+    size_t at = static_cast<size_t>(mark.pos);
+    char quote = at < text_.size() ? text_[at] : '!';
+    if (quote != '"' && quote != '\'') throw Refused{mark, "tags (!) are not part of the language"};
+    for (size_t i = at + 1; i < text_.size() && text_[i] != '\n' && text_[i] != '\r'; ++i) {
+      if (quote == '"' && text_[i] == '\\') ++i;
+      else if (text_[i] == quote && quote == '\'' && i + 1 < text_.size() && text_[i + 1] == quote) ++i;
+      else if (text_[i] == quote) return;
+    }
+    throw Refused{mark, "the quotation mark is not closed on its line"};
+  }
   std::string Pointer() const {
     if (stack_.empty()) return "";
     const Frame& top = stack_.back();
@@ -103,7 +121,6 @@ class TreeBuilder : public YAML::EventHandler {
 
   void Key(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& key) {
     Check(mark, tag, anchor);
-    if (!IsUtf8(key)) throw Refused{mark, "a field name that is not UTF-8 text"};
     Frame& top = stack_.back();
     if (top.value.contains(key)) throw Refused{mark, Quoted(key) + " is given twice"};
     top.key = key;
@@ -126,13 +143,13 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void Value(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Json value) {
     Check(mark, tag, anchor);
-    if (value.is_string() && !IsUtf8(value.get_ref<const std::string&>())) throw Refused{mark, "text that is not UTF-8"};
     if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) throw Refused{mark, "a field name is missing"};
     Note(Pointer(), mark);
     Add(std::move(value));
   }
   void Open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Json empty, bool map) {
-    Check(mark, tag == "!" ? "! " : tag, anchor);  // on a scalar "!" says that it is quoted
+    if (tag == "!") Quotation(mark);
+    Check(mark, tag, anchor);
     if (!stack_.empty() && stack_.back().map && !stack_.back().has_key) throw Refused{mark, "a field name must be plain text"};
     if (stack_.size() >= kMaxYamlDepth) throw Refused{mark, "nested deeper than 32 levels"};
     std::string pointer = Pointer();
@@ -146,6 +163,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   YamlDocument& document_;
+  std::string_view text_;
   std::vector<Frame> stack_;
   int documents_ = 0;
 };
@@ -168,6 +186,8 @@ void Emit(YAML::Emitter& out, const Json& value) {
     out << YAML::EndSeq;
   } else if (value.is_string()) {
     out << YAML::DoubleQuoted << value.get<std::string>();
+  } else if (value.is_null()) {
+    out << YAML::Null;
   } else {
     out << Canonical(value);
   }
@@ -177,11 +197,22 @@ void Emit(YAML::Emitter& out, const Json& value) {
 
 Result<YamlDocument> ParseYaml(std::string_view text, std::string_view name) {
   if (text.size() > kMaxYamlBytes) return Error{ErrorCode::kInvalid, std::string(name) + ": larger than 1 MiB"};
+  if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+  if (size_t good = PrintableLength(text); good < text.size()) {
+    std::string_view before = text.substr(0, good);
+    size_t line = before.rfind('\n') + 1;  // 0 without one
+    YAML::Mark mark;
+    mark.line = static_cast<int>(std::count(before.begin(), before.end(), '\n'));
+    mark.column = static_cast<int>(good - line);
+    char byte[8];
+    std::snprintf(byte, sizeof byte, "0x%02x", static_cast<unsigned char>(text[good]));
+    return At(name, mark, std::string("not a text in UTF-8, or a control character: byte ") + byte);
+  }
   YamlDocument document;
   try {
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);
-    TreeBuilder builder(document);
+    TreeBuilder builder(document, text);
     while (parser.HandleNextDocument(builder)) {}
   } catch (const Refused& refused) {
     return At(name, refused.mark, refused.text);
