@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "common/clock.h"
+#include "recipes/planner.h"
 
 namespace pare::coordinator {
 
@@ -15,10 +16,13 @@ struct Config {
 };
 
 inline constexpr size_t kMaxUnfinishedJobs = 1'000;
-inline constexpr size_t kMaxStepsPerJob = 20'000;
+inline constexpr size_t kMaxStepsPerJob = recipes::kMaxPlannedSteps;  // a recipe of more is refused; a search may grow
+inline constexpr size_t kMaxQueuedSteps = 500'000;    // of all unfinished jobs
+inline constexpr size_t kMaxFailedAttempts = 1'000;   // of one step, whatever their classes
 inline constexpr size_t kMaxWorkers = 4'096;
 inline constexpr int64_t kMaxEventsPerJob = 100'000;  // further lines of a job's history are not kept
 inline constexpr size_t kMaxRecipeBytes = 1 << 20;
+inline constexpr size_t kMaxUserBytes = 200;
 inline constexpr size_t kMaxMessageChars = 2'000;   // of an error message kept with a step
 inline constexpr int64_t kMaxRowsPerReply = 10'000;  // events, metrics
 inline constexpr size_t kMaxCachedPerWorker = 64;

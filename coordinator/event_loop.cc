@@ -68,7 +68,7 @@ Status EventLoop::Commit() {
   for (const storage::EventRow& event : parts_.service->TakeEvents()) {
     Log(LevelOf(event.level), event.job + (event.step.empty() ? "" : " " + event.step) + ": " + event.text);
   }
-  for (const Send& send : parts_.service->TakeSends()) parts_.transport->Send(send.peer, Encode(send.message));
+  for (const Send& send : parts_.service->TakeSends()) Post(send);
   if (status.ok()) {
     if (blocked_why_) LogInfo("the store takes writes again");
     blocked_why_.reset();
@@ -79,6 +79,21 @@ Status EventLoop::Commit() {
   if (!blocked_why_) LogError("nothing is accepted until the store takes writes: " + status.error().message);
   blocked_why_ = status.error().message;
   return Ok();
+}
+
+// An answer that is too large for a message is replaced by the reason.
+void EventLoop::Post(const Send& send) {
+  std::string bytes = Encode(send.message);
+  auto* reply = std::get_if<Reply>(&send.message);
+  if (reply != nullptr && bytes.size() > static_cast<size_t>(kMaxMessageBytes)) {
+    Reply refusal;
+    refusal.id = reply->id;
+    refusal.ok = false;
+    refusal.code = std::string(ToString(ErrorCode::kInvalid));
+    refusal.message = "the answer has " + std::to_string(bytes.size()) + " bytes, at most " + std::to_string(kMaxMessageBytes) + " fit into a message";
+    bytes = Encode(refusal);
+  }
+  parts_.transport->Send(send.peer, bytes);
 }
 
 Status EventLoop::TurnBlocked() {

@@ -30,6 +30,7 @@ struct Submit {
   recipes::ResolvedRecipe recipe;
   bool reuse = true;  // an unfinished job of the same resolved recipe is resumed instead
   int64_t priority = 0;
+  size_t steps = 0;  // of its full plan: what it adds to the queue
 };
 struct ChangeJob {
   enum class What { kPause, kResume, kCancel, kRetry };
@@ -58,12 +59,17 @@ struct Drain {};  // place nothing more, take back what runs with a snapshot
 struct WorkerGone {  // the shell knows that this process is dead
   std::string worker, reason;
 };
+struct BadResult {  // the shell found that a finished step's result is not what it says
+  PeerId peer;
+  StepFinished finished;
+  std::string problem;
+};
 struct ArtifactsLost {  // blobs of these finished steps are not in the store any more
   std::vector<StepKey> steps;
 };
 struct Tick {};  // ends every turn: expires leases, plans, places
 using Event = std::variant<FromAgent, Submit, ChangeJob, PromoteVersion, PromoteCandidate, Rollback, Shut, Drain, WorkerGone,
-                           ArtifactsLost, Tick>;
+                           BadResult, ArtifactsLost, Tick>;
 
 // ---- actions ----
 

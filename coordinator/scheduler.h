@@ -92,6 +92,7 @@ class Scheduler {
   void On(const Shut& event);
   void On(const Drain& event);
   void On(const WorkerGone& event);
+  void On(const BadResult& event);
   void On(const ArtifactsLost& event);
   void On(const Tick& event);
 
@@ -117,6 +118,8 @@ class Scheduler {
   void OnAgent(const PeerId& peer, const StepFinished& finished);
   void OnAgent(const PeerId& peer, const StepAborted& aborted);
   void OnAgent(const PeerId& peer, const Released& released);
+  // `problem`: what is wrong with the result, if the shell knows; empty: nothing.
+  void Conclude(const PeerId& peer, const StepFinished& finished, std::string problem);
   void OnUnknownPeer(const PeerId& peer);
   Step* Held(const Lease& lease);
   // Answers a message whose lease is not the present one: Ack for a repetition of the message that ended it, else Stale.
@@ -133,7 +136,8 @@ class Scheduler {
   // Ends the attempt: the row, the hold. The caller moves the step on.
   void EndAttempt(Step& step, const std::string& outcome, const std::string& error_class, const std::string& message,
                   int64_t busy_ms);
-  void LoseLease(Step& step, const std::string& message);
+  // arrived: false if the worker lives and never had the step, which is no failure of the step.
+  void LoseLease(Step& step, const std::string& message, bool arrived = true);
 
   // scheduler_steps.cc: the life of a step
   void Move(Step& step, StepState to);

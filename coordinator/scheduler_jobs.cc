@@ -15,10 +15,11 @@ Error Impossible(const Job& job, const std::string& what, const std::string& hin
 
 void Scheduler::On(const Submit& event) {
   Digest digest = recipes::DigestOf(event.recipe);
-  size_t unfinished = 0;
+  size_t unfinished = 0, queued = event.steps;
   for (auto& [id, job] : state_.jobs) {
     if (job.finished()) continue;
     ++unfinished;
+    queued += job.steps.size();
     if (!event.reuse || job.recipe_digest != digest) continue;
     if (job.state == JobState::kPaused) ResumeJob(job);
     return SubmitReply(event.caller, job, true);
@@ -26,6 +27,10 @@ void Scheduler::On(const Submit& event) {
   if (unfinished >= kMaxUnfinishedJobs) {
     return ReplyError(event.caller, {ErrorCode::kConflict, "the queue is full: " + std::to_string(kMaxUnfinishedJobs) +
                                                                " unfinished jobs are the limit; cancel some or wait"});
+  }
+  if (queued > kMaxQueuedSteps) {
+    return ReplyError(event.caller, {ErrorCode::kConflict, "the queue is full: with this job unfinished jobs would have " + std::to_string(queued) +
+                                                               " steps, at most " + std::to_string(kMaxQueuedSteps) + " are accepted; cancel some or wait"});
   }
   std::string id = NewJobId(event);
   Job& job = state_.jobs[id];

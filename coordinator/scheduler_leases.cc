@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "coordinator/measurements.h"
 #include "coordinator/scheduler.h"
 #include "storage/artifact.h"
 #include "worker/step_runner.h"
@@ -10,12 +11,30 @@
 namespace pare::coordinator {
 namespace {
 
+// What decisions and reports read of an evaluation is there.
+std::string EvaluationProblem(const Step& step, const storage::Artifact& artifact, const std::string& evaluated) {
+  if (artifact.kind != "evaluation") return "an evaluate step left a " + artifact.kind;
+  const Json& results = artifact.results;
+  if (!At(results, {"accuracy"}).is_number()) return "the evaluation has no accuracy";
+  if (TextAt(results, "model") != evaluated) return "the evaluation is of another model than the input of step " + step.key.brief();
+  for (const char* field : {"parameters_nonzero", "multiply_adds_nonzero", "checkpoint_bytes"}) {
+    if (!At(results, {"summary", field}).is_number_integer()) return std::string("the evaluation has no summary.") + field;
+  }
+  return "";
+}
+
 // Why the manifest is not the artifact of this step; empty if it is.
-std::string ManifestProblem(const StepFinished& finished) {
+std::string ManifestProblem(const State& state, const Step& step, const StepFinished& finished) {
   if (DigestOf(Canonical(finished.manifest)) != finished.artifact) return "the manifest does not have the digest of the artifact";
   auto artifact = storage::ArtifactFromJson(finished.manifest);
   if (!artifact.ok()) return artifact.error().message;
   if (artifact->step != finished.lease.step) return "the manifest is of step " + artifact->step.brief();
+  if (step.kind == "evaluate") {
+    auto model = step.inputs.find("model");
+    const Step* from = model == step.inputs.end() ? nullptr : state.FindStep(model->second);
+    return EvaluationProblem(step, *artifact, from == nullptr ? "" : from->artifact.hex());
+  }
+  if (artifact->kind == "evaluation" || artifact->kind == "decision") return "a " + step.kind + " step left a " + artifact->kind;
   return "";
 }
 
@@ -107,11 +126,15 @@ void Scheduler::OnAgent(const PeerId& peer, const SnapshotTaken& snapshot) {
   Acknowledge(peer, snapshot.lease, "snapshot_taken", 0);
 }
 
-void Scheduler::OnAgent(const PeerId& peer, const StepFinished& finished) {
+void Scheduler::OnAgent(const PeerId& peer, const StepFinished& finished) { Conclude(peer, finished, ""); }
+void Scheduler::On(const BadResult& event) { Conclude(event.peer, event.finished, event.problem); }
+
+void Scheduler::Conclude(const PeerId& peer, const StepFinished& finished, std::string problem) {
   Step* step = Held(finished.lease);
   if (step == nullptr) return AnswerOld(peer, finished.lease, "step_finished", "done");
   FreeWorker(peer, finished.lease);
-  if (std::string problem = ManifestProblem(finished); !problem.empty()) {
+  if (problem.empty()) problem = ManifestProblem(state_, *step, finished);
+  if (!problem.empty()) {
     EndAttempt(*step, "failed", "corrupt", problem, finished.busy_ms);
     FailOrRetry(*step, "corrupt", problem);
     return Say(peer, Stale{finished.lease, problem});
@@ -230,11 +253,10 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   step.hold.reset();
 }
 
-void Scheduler::LoseLease(Step& step, const std::string& message) {
+void Scheduler::LoseLease(Step& step, const std::string& message, bool arrived) {
   auto worker = state_.workers.find(step.hold->worker);
   if (worker != state_.workers.end() && worker->second.lease == Lease{step.key, step.hold->epoch}) SetLease(worker->second, {});
   ++state_.counters.leases_lost;
-  bool arrived = step.hold->seen;
   EndAttempt(step, "lost", "worker_lost", message, 0);
   if (arrived) return FailOrRetry(step, "worker_lost", message);
   // Nothing ran, so it is no failure of the step.

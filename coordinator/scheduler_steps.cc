@@ -105,6 +105,11 @@ void Scheduler::FailOrRetry(Step& step, const std::string& error_class, const st
     if (it->error_class == error_class) ++same_class;
   }
   if (same_class > policy.retries) return FailForGood(step, error_class, message);
+  size_t failed = static_cast<size_t>(std::count_if(step.attempts.begin(), step.attempts.end(),
+                                                    [](const auto& a) { return a.outcome == "failed" || a.outcome == "lost"; }));
+  if (failed >= kMaxFailedAttempts) {
+    return FailForGood(step, error_class, "the limit of " + std::to_string(kMaxFailedAttempts) + " failed attempts is reached; the last: " + message);
+  }
   Millis wait = BackoffOf(policy, same_class);
   step.not_before = now_.monotonic + wait;
   step.error_class = error_class;

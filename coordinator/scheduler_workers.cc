@@ -164,8 +164,13 @@ void Scheduler::ExpireSilent() {
     if (silence < config_.lease_timeout) continue;
     bool connected = state_.workers.count(step.hold->worker) != 0 &&
                      now_.monotonic - state_.workers.at(step.hold->worker).heard < config_.lease_timeout;
-    LoseLease(step, connected ? "worker " + step.hold->worker + " does not have the step (any more)"
-                              : "no word from worker " + step.hold->worker + " for " + std::to_string(silence.count()) + " ms");
+    std::string who = "worker " + step.hold->worker;
+    if (connected) {
+      bool arrived = step.hold->seen;
+      LoseLease(step, who + (arrived ? " does not have the step any more" : " did not get the step"), arrived);
+    } else {
+      LoseLease(step, "no word from " + who + " for " + std::to_string(silence.count()) + " ms");
+    }
   }
   std::vector<std::string> silent;
   for (const auto& [name, worker] : state_.workers) {

@@ -141,6 +141,7 @@ void Service::OnRequest(const PeerId& peer, const Request& request) {
   if (auto* submit = std::get_if<Submit>(&*event)) {
     std::vector<StepKey> keys;
     for (const recipes::PlannedStep& planned : recipes::FullPlan(submit->recipe)) keys.push_back(planned.key);
+    submit->steps = keys.size();
     CheckArtifacts(keys);
   }
   Apply(*event);
@@ -189,6 +190,9 @@ Result<Event> Service::SubmitOf(const Caller& caller, const Json& args) {
   }
   ASSIGN_OR_RETURN(std::string name, TextOr(args, "recipe_name", "recipe"));
   ASSIGN_OR_RETURN(submit.user, TextOr(args, "user", ""));
+  if (submit.user.size() > kMaxUserBytes) {
+    return Error{ErrorCode::kInvalid, "field 'user' has " + std::to_string(submit.user.size()) + " bytes, at most " + std::to_string(kMaxUserBytes) + " are accepted"};
+  }
   ASSIGN_OR_RETURN(submit.reuse, BoolOr(args, "reuse", true));
   if (args.contains("priority")) {
     ASSIGN_OR_RETURN(submit.priority, IntField(args, "priority"));
@@ -256,7 +260,7 @@ void Service::CheckFinished(const PeerId& peer, const StepFinished& finished) {
     if (there.ok() && !*there) missing = digest.brief();
   }
   if (missing.empty()) return Apply(FromAgent{peer, finished});
-  Apply(FromAgent{peer, StepAborted{finished.lease, "corrupt", "the worker says it is done, but blob " + missing + " is not in the store", finished.busy_ms}});
+  Apply(BadResult{peer, finished, "the worker says it is done, but blob " + missing + " is not in the store"});
 }
 
 }  // namespace pare::coordinator

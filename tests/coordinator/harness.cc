@@ -172,6 +172,21 @@ Reply Harness::SubmitPlan(const std::string& name, const std::vector<PlanLine>& 
   return *LastSent<Reply>(sent, "client");
 }
 
+Reply Harness::SubmitPlanAs(const std::string& user, const std::string& name, const std::vector<PlanLine>& plan, int64_t priority) {
+  clock.Advance(Millis(1));
+  Do(Submit{.caller = {"client", 1}, .user = user, .recipe_text = name, .recipe = TestRecipe(name, plan), .priority = priority});
+  Tick();
+  return *LastSent<Reply>(sent, "client");
+}
+
+std::string Harness::NameGranted(const std::string& worker) {
+  StepKey key = Granted(worker).lease.step;
+  for (const auto& [id, job] : core->state().jobs) {
+    if (const JobStep* step = job.Find(key)) return step->name;
+  }
+  return "";
+}
+
 Reply Harness::Change(ChangeJob::What what, const std::string& job) {
   Do(ChangeJob{{"client", 2}, what, job});
   Tick();

@@ -51,6 +51,7 @@ class Harness {
   void Restart();
 
   Reply SubmitPlan(const std::string& name, const std::vector<PlanLine>& plan, bool reuse = true, int64_t priority = 0);
+  Reply SubmitPlanAs(const std::string& user, const std::string& name, const std::vector<PlanLine>& plan, int64_t priority = 0);
   Reply Change(ChangeJob::What what, const std::string& job = "last");
 
   // An agent: says Hello and then Heartbeats as Pass goes on, listing what it was granted.
@@ -58,9 +59,15 @@ class Harness {
   void Silence(const std::string& worker) { agents_.erase(worker); }
   // Its newest grant.
   Grant Granted(const std::string& worker);
+  // The name of its granted step, in any job.
+  std::string NameGranted(const std::string& worker);
   bool HasGrant(const std::string& worker) const { return grants_.count(worker) != 0; }
   Actions FromWorker(const std::string& worker, const Message& message) { return Do(FromAgent{worker, message}); }
   Actions Finish(const std::string& worker);
+  Actions FinishAfter(const std::string& worker, Millis time) {
+    Pass(time);
+    return Finish(worker);
+  }
   Actions Abort(const std::string& worker, const std::string& error_class, const std::string& message = "it broke");
   Actions Release(const std::string& worker, const std::string& snapshot = "");
 

@@ -43,12 +43,80 @@ TEST(PlacementTest, ServesPriorityThenAge) {
   h.SubmitPlan("new", {{.name = "n", .candidate = true, .cost = 100}});
   h.SubmitPlan("urgent", {{.name = "u", .candidate = true}}, true, 5);
   h.Join("w1");
-  EXPECT_EQ(h.WorkerOf("u"), "w1");
+  EXPECT_EQ(h.NameGranted("w1"), "u");
   h.Finish("w1");
-  EXPECT_EQ(h.Granted("w1").lease.step, h.StepNamed("o", h.core->state().jobs.begin()->second.name == "old" ? h.core->state().jobs.begin()->first : [&] {
-              for (const auto& [id, job] : h.core->state().jobs) if (job.name == "old") return id;
-              return std::string();
-            }()).key);
+  EXPECT_EQ(h.NameGranted("w1"), "o");
+  h.Finish("w1");
+  EXPECT_EQ(h.NameGranted("w1"), "n");
+}
+
+// Users' steps a1, a2, … and b1, b2, … without inputs.
+std::vector<PlanLine> Many(const std::string& prefix, int count) {
+  std::vector<PlanLine> plan;
+  for (int i = 1; i <= count; ++i) plan.push_back({.name = prefix + std::to_string(i), .candidate = true});
+  return plan;
+}
+
+TEST(FairShareTest, UsersOfOnePriorityHoldEquallyManyWorkers) {
+  Harness h;
+  h.SubmitPlanAs("ann", "a", Many("a", 9));
+  h.SubmitPlanAs("bob", "b", Many("b", 9));
+  for (const char* worker : {"w1", "w2", "w3", "w4"}) h.Join(worker);
+  int anns = 0;
+  for (const char* worker : {"w1", "w2", "w3", "w4"}) anns += h.NameGranted(worker)[0] == 'a';
+  EXPECT_EQ(anns, 2);
+  h.FinishAfter("w1", Millis(1'000));  // of ann: bob holds two, she holds one
+  EXPECT_EQ(h.NameGranted("w1")[0], 'a');
+}
+
+TEST(FairShareTest, OnOneWorkerUsersTakeTurnsByTimeUsed) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlanAs("ann", "a", Many("a", 9));
+  h.SubmitPlanAs("bob", "b", Many("b", 9));
+  std::string order;
+  for (int i = 0; i < 8; ++i) {
+    char user = h.NameGranted("w1")[0];
+    order += user;
+    h.FinishAfter("w1", user == 'a' ? Millis(2'000) : Millis(1'000));  // ann's steps take twice as long
+  }
+  EXPECT_EQ(order, "abbbabba");  // her first step began 1 ms before bob came
+}
+
+TEST(FairShareTest, WhoComesLateStartsEqualAndDoesNotCatchUp) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlanAs("ann", "a", Many("a", 20));
+  for (int i = 0; i < 10; ++i) h.FinishAfter("w1", Millis(1'000));
+  h.SubmitPlanAs("bob", "b", Many("b", 9));
+  std::string order;
+  for (int i = 0; i < 6; ++i) {
+    order += h.NameGranted("w1")[0];
+    h.FinishAfter("w1", Millis(1'000));
+  }
+  EXPECT_EQ(std::count(order.begin(), order.end(), 'b'), 3) << order;
+}
+
+TEST(FairShareTest, PriorityComesBeforeShares) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlanAs("ann", "a", Many("a", 3));
+  h.SubmitPlanAs("bob", "b", Many("b", 3), 7);
+  std::string order;
+  for (int i = 0; i < 6; ++i) {
+    order += h.NameGranted("w1")[0];
+    h.FinishAfter("w1", Millis(1'000));
+  }
+  EXPECT_EQ(order, "abbbaa");  // the first was granted before the other came
+}
+
+TEST(FairShareTest, WhySaysThatUsersTakeTurns) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlanAs("ann", "a", Many("a", 4));
+  h.SubmitPlanAs("bob", "b", Many("b", 4));
+  std::string reason = std::get<NotNow>(Explain(h.core->state(), h.StepNamed("b2"), {h.clock.Monotonic(), h.clock.Wall()})).reason;
+  EXPECT_EQ(reason, "all 1 worker with device cpu are busy; 1 ready step before it; 2 users take turns");
 }
 
 TEST(PlacementTest, SaysWhyAStepCannotRun) {
@@ -114,7 +182,8 @@ TEST(WorkerTest, AGrantThatNeverArrivedIsGivenAgain) {
     h.Tick();
   }
   EXPECT_GT(h.Granted("w1").lease.epoch, lost.epoch);
-  EXPECT_THAT(h.StepNamed("a").attempts[0].message, HasSubstr("does not have the step"));
+  EXPECT_THAT(h.StepNamed("a").attempts[0].message, HasSubstr("worker w1 did not get the step"));
+  EXPECT_EQ(h.StepNamed("a").failures, 0);
 }
 
 TEST(WorkerTest, NobodyLosesALeaseForAnAbsenceOfTheCoordinatorItself) {
