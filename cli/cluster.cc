@@ -11,6 +11,7 @@ namespace pare::cli {
 namespace {
 
 constexpr Millis kReadyTimeout{10'000};
+constexpr Millis kFirstAlone{1000};
 
 // The line `ready {…}` that a coordinator prints, or nothing when it ends or the time is over.
 std::string ReadLine(int fd, Millis timeout, const Clock& clock) {
@@ -50,8 +51,8 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::Start(const ClusterOptions& 
     }
     if (!status.ok()) return status.error();
   }
-  cluster->workers_.resize(static_cast<size_t>(options.workers));
-  for (size_t i = 0; i < cluster->workers_.size(); ++i) TRY(cluster->StartWorker(i));
+  cluster->started_ = cluster->clock_.Monotonic();
+  TRY(cluster->StartWorker(0));
   return cluster;
 }
 
@@ -84,6 +85,7 @@ Status LocalCluster::StartWorker(size_t index) {
                      std::to_string(options_.threads), "--log-level", options_.log_level};
   spawn.output_path = LogPath("worker-" + std::to_string(index + 1));
   spawn.own_group = true;
+  if (index == workers_.size()) workers_.emplace_back();
   ASSIGN_OR_RETURN(workers_[index], Process::Spawn(spawn));
   return Ok();
 }
@@ -99,6 +101,8 @@ Status LocalCluster::Supervise() {
       TRY(StartCoordinator());
     }
   }
+  bool first_is_busy = progressed_ || clock_.Monotonic() - started_ > kFirstAlone;
+  while (first_is_busy && workers_.size() < static_cast<size_t>(options_.workers)) TRY(StartWorker(workers_.size()));
   for (size_t i = 0; i < workers_.size(); ++i) {
     auto how = workers_[i]->Ended();
     if (!how) continue;

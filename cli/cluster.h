@@ -24,16 +24,20 @@ inline constexpr int kMaxRestarts = 10;  // in a row, without a finished step in
 
 class LocalCluster {
  public:
-  // Starts everything; workers load libtorch while the caller goes on. Waits until the coordinator serves (at most 10 s; a
-  // previous holder of the store may still be ending).
+  // Starts the coordinator and one worker, which loads libtorch while the caller goes on; the others follow with the first
+  // finished step, or after a second: until then they would only take cores from what the first step waits for. Waits until
+  // the coordinator serves (at most 10 s; a previous holder of the store may still be ending).
   static Result<std::unique_ptr<LocalCluster>> Start(const ClusterOptions& options);
   // Asks the workers and then the coordinator to end, and waits.
   ~LocalCluster();
 
   const std::string& endpoint() const { return endpoint_; }
-  // Restarts what died. An error when it dies again and again: names the log.
+  // Starts the other workers when it is time, and restarts what died. An error when it dies again and again: names the log.
   Status Supervise();
-  void NoteProgress() { restarts_ = 0; }
+  void NoteProgress() {
+    restarts_ = 0;
+    progressed_ = true;
+  }
   void EndAtOnce();  // SIGKILL to all
 
  private:
@@ -45,6 +49,8 @@ class LocalCluster {
   ClusterOptions options_;
   std::string endpoint_;
   SystemClock clock_;
+  Millis started_{0};
+  bool progressed_ = false;
   int restarts_ = 0;
   std::unique_ptr<Process> coordinator_;  // null: not ours
   std::vector<std::unique_ptr<Process>> workers_;
