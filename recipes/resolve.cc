@@ -93,6 +93,12 @@ class Resolver {
     }
     info_ = *std::move(info);
     Json model = *std::move(resolved);
+    for (const model::ArchitectureInfo& architecture_info : model::Architectures()) {
+      for (const model::ArchitectureField& field : architecture_info.fields) {
+        // 0 and 0.0 mean the same.
+        if (field.type == "number" && model.contains(field.name)) model[field.name] = model[field.name].get<double>() + 0.0;
+      }
+    }
     model["architecture"] = architecture;
     if (tree_["model"].contains("weights")) model["weights"] = tree_["model"]["weights"];
     tree_["model"] = std::move(model);

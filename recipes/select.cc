@@ -31,7 +31,7 @@ class Pattern {
   }
   bool Matches(const TensorSpec& spec, const std::string& op) {
     bool match = false;
-    if (regex_) match = std::regex_match(spec.name, *regex_) || std::regex_match(spec.node, *regex_);
+    if (regex_) match = Regex(spec.name) || Regex(spec.node);
     else match = plain_ == op || Glob(spec.name) || Glob(spec.node);
     used_ = used_ || match;
     return match;
@@ -41,6 +41,7 @@ class Pattern {
   const std::string& pointer() const { return pointer_; }
 
  private:
+  bool Regex(const std::string& name) const { return std::regex_match(name, *regex_) || std::regex_match("module." + name, *regex_); }
   bool Glob(const std::string& name) const { return ::fnmatch(plain_.c_str(), name.c_str(), 0) == 0; }
 
   std::string text_, pointer_, plain_;
