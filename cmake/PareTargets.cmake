@@ -22,6 +22,7 @@ function(pare_library name)
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_compile_options(${name} PRIVATE ${PARE_WARNINGS})
   target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+  set_property(GLOBAL APPEND PROPERTY PARE_LIBRARIES ${name})
 endfunction()
 
 # pare_executable(NAME SOURCES … LIBS …)
