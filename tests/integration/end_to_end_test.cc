@@ -1,6 +1,5 @@
 // Real processes, real images: what a user does, and what happens when processes are killed. Needs the built executables and
 // the fashion-mnist package (named in the skip).
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
@@ -8,12 +7,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "common/files.h"
 #include "common/json.h"
 #include "common/process.h"
 #include "common/random.h"
+#include "tests/integration/process_tree.h"
 
 namespace pare {
 namespace {
@@ -89,30 +88,6 @@ class EndToEndTest : public ::testing::Test {
   fs::path directory_;
   int runs_ = 0;
 };
-
-// Processes below `root` whose command line names `program`.
-std::vector<int> Descendants(int root, const std::string& program) {
-  std::vector<int> found;
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    std::string name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    auto command = ReadFile(entry.path().string() + "/cmdline");
-    if (!command.ok() || command->substr(0, command->find('\0')).find(program) == std::string::npos) continue;
-    int pid = std::stoi(name);
-    for (int up = pid; up > 1;) {
-      auto stat = ReadFile("/proc/" + std::to_string(up) + "/stat");
-      if (!stat.ok()) break;
-      std::istringstream fields(stat->substr(stat->rfind(')') + 2));
-      std::string state;
-      fields >> state >> up;
-      if (up == root) {
-        found.push_back(pid);
-        break;
-      }
-    }
-  }
-  return found;
-}
 
 TEST_F(EndToEndTest, DigestIsTheSameForAnyWorkersAndThreads) {
   std::string reference = Reference();
