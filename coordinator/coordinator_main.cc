@@ -73,14 +73,17 @@ bool ProcessAlive(int64_t pid) { return ::kill(static_cast<pid_t>(pid), 0) == 0 
 Status Serve(EventLoop& loop, Service& service, int signal_fd, bool drain) {
   SystemClock clock;
   std::optional<Millis> drained_by;
+  Millis wait = kLongestWait;
   while (!loop.stopping()) {
-    TRY(loop.Turn());
+    TRY(loop.Turn(wait));
+    wait = kLongestWait;
     signalfd_siginfo info{};
     if (::read(signal_fd, &info, sizeof info) == sizeof info) {
       LogInfo(std::string("ending: ") + strsignal(static_cast<int>(info.ssi_signo)));
       if (!drain || drained_by) return Ok();
       service.Apply(Drain{});
       drained_by = clock.Monotonic() + kDrainPatience;
+      wait = Millis(0);  // the workers hear of it now
     }
     if (drained_by && (service.scheduler().state().running.empty() || clock.Monotonic() >= *drained_by)) return Ok();
   }

@@ -69,6 +69,8 @@ Status EventLoop::Commit() {
     Log(LevelOf(event.level), event.job + (event.step.empty() ? "" : " " + event.step) + ": " + event.text);
   }
   for (const Send& send : parts_.service->TakeSends()) Post(send);
+  // What was applied is recorded, if need be in the reserve's space; without a reserve nothing new is accepted.
+  if (storage::Store* store = parts_.service->store(); status.ok() && store != nullptr) status = store->KeepReserve();
   if (status.ok()) {
     if (blocked_why_) LogInfo("the store takes writes again");
     blocked_why_.reset();

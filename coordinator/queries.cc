@@ -191,6 +191,21 @@ Result<Json> Why(const QueryContext& context, const Json& args) {
               {"reason", ReasonOf(decision)}, {"since", TimeOrNull(named.step->since.ms)}, {"waiting_for", std::move(waiting)}};
 }
 
+// ---- plan ----
+
+// What the store knows of steps that a job would want: done ones are reused, diverged ones would diverge again (AdoptName).
+Result<Json> Known(const QueryContext& context, const Json& args) {
+  ASSIGN_OR_RETURN(std::vector<StepKey> keys, KeysOf(args));
+  Json states = Json::object();
+  for (const StepKey& key : keys) {
+    const Step* step = context.state.FindStep(key);
+    if (step == nullptr) continue;
+    if (step->state == StepState::kDone) states[key.hex()] = "done";
+    if (step->state == StepState::kFailed && step->error_class == "diverged") states[key.hex()] = "failed";
+  }
+  return states;
+}
+
 // ---- models ----
 
 // A decision is taken before the test split is read; afterwards its accuracy belongs to what the version rests on.
@@ -248,8 +263,8 @@ Result<Json> DigestOfJob(const QueryContext& context, const Json& args) {
 const std::map<std::string, Query>& Queries() {
   static const std::map<std::string, Query> queries = {
       {"ping", Ping},     {"list", List},           {"describe", Describe},  {"watch", Watch},   {"logs", Logs},
-      {"why", Why},       {"report", ReportOf},     {"digest", DigestOfJob}, {"metrics", MetricsOf}, {"models", Models},
-      {"resolve_model", ResolveModel}};
+      {"why", Why},       {"report", ReportOf},     {"digest", DigestOfJob}, {"metrics", MetricsOf}, {"known", Known},
+      {"models", Models}, {"resolve_model", ResolveModel}};
   return queries;
 }
 
@@ -261,6 +276,18 @@ Result<Json> Answer(const QueryContext& context, const std::string& method, cons
   auto query = Queries().find(method);
   if (query == Queries().end()) return Error{ErrorCode::kInvalid, "there is no request '" + method + "'"};
   return query->second(context, args);
+}
+
+Result<std::vector<StepKey>> KeysOf(const Json& args) {
+  if (!args.contains("keys") || !args["keys"].is_array() || args["keys"].size() > recipes::kMaxPlannedSteps) {
+    return Error{ErrorCode::kInvalid, "field 'keys': expected an array of at most " + std::to_string(recipes::kMaxPlannedSteps) + " step keys"};
+  }
+  std::vector<StepKey> keys;
+  for (const Json& text : args["keys"]) {
+    ASSIGN_OR_RETURN(StepKey key, StepKey::FromHex(text.is_string() ? text.get<std::string>() : ""));
+    keys.push_back(key);
+  }
+  return keys;
 }
 
 Json TimeOrNull(int64_t ms) { return ms == 0 ? Json() : Json(Iso8601({ms})); }

@@ -20,7 +20,7 @@ struct QueryContext {
   std::string blob_endpoint;
 };
 
-// ping, list, describe, watch, logs, why, report, digest, metrics, models, resolve_model.
+// ping, list, describe, watch, logs, why, report, digest, metrics, known, models, resolve_model.
 bool IsQuery(const std::string& method);
 // kInvalid: not a query, or bad arguments; kNotFound: no such job, step or model.
 Result<Json> Answer(const QueryContext& context, const std::string& method, const Json& args);
@@ -33,5 +33,7 @@ Json DigestLines(const State& state, const Job& job);
 // The job fields that `list` shows.
 Json JobSummary(const State& state, const Job& job);
 Json TimeOrNull(int64_t ms);
+// `keys` of a known request.
+Result<std::vector<StepKey>> KeysOf(const Json& args);
 
 }  // namespace pare::coordinator

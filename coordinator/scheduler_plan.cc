@@ -128,7 +128,9 @@ void Scheduler::DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& 
   for (JobStep& in_job : job.steps) {
     if (names.count(in_job.name) != 0) continue;
     SetWanted(job, in_job, false);
-    if (keys.count(in_job.key) == 0) Unwant(job, state_.steps.at(in_job.key), "not needed any more: what it builds on failed, or the search went another way");
+    if (keys.count(in_job.key) != 0) continue;
+    job.outcomes.erase(in_job.key);  // the job hears nothing of it any more, so it must not go on knowing
+    Unwant(job, state_.steps.at(in_job.key), "not needed any more: what it builds on failed, or the search went another way");
   }
 }
 

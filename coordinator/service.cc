@@ -135,6 +135,11 @@ void Service::ReplyTo(const PeerId& peer, int64_t id, Result<Json> result) {
 }
 
 void Service::OnRequest(const PeerId& peer, const Request& request) {
+  if (request.method == "known") {
+    // As for a submit: what is told to be there must be there.
+    auto keys = KeysOf(request.args);
+    if (keys.ok()) CheckArtifacts(*keys);
+  }
   if (IsQuery(request.method)) return ReplyTo(peer, request.id, Answer(Context(), request.method, request.args));
   Result<Event> event = EventOf(peer, request);
   if (!event.ok()) return ReplyTo(peer, request.id, event.error());

@@ -1,28 +1,10 @@
 #include "tests/coordinator/service_site.h"
 
-#include <cmath>
-
 #include "common/version.h"
 #include "tests/coordinator/harness.h"
+#include "tests/coordinator/played_steps.h"
 
 namespace pare::coordinator {
-namespace {
-
-// Results as docs/formats.md has them. Bytes follow from the step's name alone, so that they differ between candidates.
-Json CheckpointResults(double sparsity) {
-  auto nonzero = static_cast<int64_t>(std::lround(1000 * (1 - sparsity)));
-  return {{"parameters", 1000}, {"parameters_nonzero", nonzero}, {"multiply_adds", 900}, {"multiply_adds_nonzero", nonzero - 100},
-          {"checkpoint_bytes", 4 * nonzero}, {"sparsity", {{"pruned_layers", sparsity}, {"weights", sparsity}, {"parameters", sparsity}}}};
-}
-
-Json EvaluationResults(const std::string& split, double accuracy, const Digest& model, Json summary) {
-  int64_t total = 5000, correct = static_cast<int64_t>(accuracy * 50);
-  return {{"split", split}, {"correct", correct}, {"total", total}, {"accuracy", accuracy}, {"interval", {accuracy - 0.8, accuracy + 0.8}},
-          {"loss", 0.3}, {"model", model.hex()}, {"summary", std::move(summary)}};
-}
-
-}  // namespace
-
 Status RecordingIndex::Commit(std::span<const storage::Row> rows) {
   if (failure) {
     ++failed_commits;
@@ -118,23 +100,7 @@ const Grant* ServiceSite::Granted(const std::string& worker) const {
 Json ServiceSite::ManifestFor(const Grant& grant) {
   auto assignment = worker::AssignmentFromJson(grant.assignment);
   EXPECT_TRUE(assignment.ok());
-  const Json& params = assignment->spec["params"];
-  storage::Artifact artifact{.step = grant.lease.step};
-  std::string bytes = "bytes of " + grant.lease.step.hex();
-  artifact.kind = assignment->spec["kind"] == "evaluate" ? "evaluation" : "checkpoint";
-  artifact.blobs[artifact.kind == "evaluation" ? "correct" : "checkpoint"] = {*blobs.Put(bytes), static_cast<int64_t>(bytes.size())};
-  double sparsity = 0;
-  auto input = assignment->inputs.find("model");
-  Json summary;
-  if (input != assignment->inputs.end()) {
-    summary = storage::GetArtifact(blobs, input->second)->results;
-    sparsity = summary["sparsity"]["pruned_layers"];
-  }
-  if (params.contains("sparsity")) sparsity = params["sparsity"];
-  artifact.results = artifact.kind == "evaluation" ? EvaluationResults(params["split"], accuracy(NameOf(grant)), input->second, summary) : CheckpointResults(sparsity);
-  auto digest = storage::PutArtifact(blobs, artifact);
-  EXPECT_TRUE(digest.ok());
-  return storage::ToJson(artifact);
+  return PlayStep(blobs, *assignment, accuracy(NameOf(grant)));
 }
 
 void ServiceSite::Finish(const std::string& worker) {
