@@ -1,6 +1,4 @@
 // plan: what a recipe would run, without running anything. The same planner as the coordinator's.
-#include <unistd.h>
-
 #include <cstdio>
 #include <set>
 
@@ -14,13 +12,13 @@
 namespace pare::cli {
 namespace {
 
-// Keys whose artifacts the store has. Reads the database beside a living coordinator (WAL allows it); no store: none.
+// Keys whose artifacts the store has, also beside a living coordinator; no store: none.
 Result<std::set<StepKey>> CachedKeys(const std::string& store) {
   std::set<StepKey> keys;
-  storage::StorePaths paths(store);
-  if (::access(paths.index().c_str(), R_OK) != 0) return keys;
-  ASSIGN_OR_RETURN(auto index, storage::Index::Open(paths.index()));
-  ASSIGN_OR_RETURN(storage::StoredState state, index->Load());
+  auto index = storage::Index::OpenForReading(storage::StorePaths(store).index());
+  if (!index.ok() && index.error().code == ErrorCode::kNotFound) return keys;
+  if (!index.ok()) return index.error();
+  ASSIGN_OR_RETURN(storage::StoredState state, (*index)->Load());
   for (const storage::ArtifactRow& row : state.artifacts) keys.insert(row.key);
   return keys;
 }

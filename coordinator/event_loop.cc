@@ -41,7 +41,7 @@ EventLoop::EventLoop(const LoopParts& parts) : parts_(parts), looked_(parts.cloc
 }
 
 Status EventLoop::Turn(Millis wait) {
-  if (parts_.service->blocked()) return TurnBlocked();
+  if (parts_.service->blocked() || blocked_why_) return TurnBlocked();
   for (const Incoming& incoming : parts_.transport->Receive(WaitFor(wait), kMessagesPerTurn, parts_.wake_fd)) Handle(incoming);
   LookForDeadWorkers();
   parts_.service->Tick();

@@ -1,11 +1,18 @@
-// DirectoryBlobStore: one file per blob. Order of a write: temporary file, fsync, rename, fsync of the directory; a reader
-// therefore sees a whole blob or none.
+// DirectoryBlobStore: one file per blob. Several processes may use one directory at once.
+//
+// Order of a write: temporary file in tmp/, fsync, rename to blobs/ab/ab…, fsync of blobs/ab, and of blobs/ when ab/ is new to
+// this process. A crash at any point leaves either nothing or the whole blob, and perhaps a file in tmp/. A temporary file is
+// locked (flock) as long as it is written, so that a coordinator that empties tmp/ tells leftovers from work in progress.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <bitset>
 #include <cerrno>
+#include <cstring>
+#include <map>
 #include <set>
 
 #include "common/files.h"
@@ -16,94 +23,194 @@
 namespace pare::storage {
 namespace {
 
+// A file as it was when its bytes were compared with its name: any change of it makes this differ.
+struct FileState {
+  uint64_t device = 0, inode = 0;
+  int64_t size = 0, changed_ns = 0;
+  bool operator==(const FileState&) const = default;
+};
+
+Result<FileState> StateOf(const std::string& path) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) return SystemError("cannot examine " + path, errno);
+  return FileState{info.st_dev, info.st_ino, info.st_size, int64_t{info.st_ctim.tv_sec} * 1'000'000'000 + info.st_ctim.tv_nsec};
+}
+
+// Appends what a full disk means for the user.
+Error OfStore(Error error, const std::string& root) {
+  if (error.code == ErrorCode::kNoSpace) error.message += " (the file system of store " + root + " is full: free some space)";
+  return error;
+}
+
+// A file in tmp/ that goes with the object unless it became a blob.
+class TemporaryFile {
+ public:
+  TemporaryFile(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  TemporaryFile(TemporaryFile&& other) noexcept : path_(std::exchange(other.path_, {})), fd_(std::move(other.fd_)) {}
+  TemporaryFile& operator=(TemporaryFile&&) = delete;
+  ~TemporaryFile() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+  }
+
+  Status Write(std::span<const std::byte> bytes) { return WriteAll(fd_.get(), bytes, path_); }
+
+  // Synced and under its name; the directory is not synced yet.
+  Status MoveTo(const std::string& path) {
+    if (::fsync(fd_.get()) != 0) return SystemError("cannot sync " + path_, errno);
+    TRY(MakeDirectories(path.substr(0, path.rfind('/'))));
+    if (::rename(path_.c_str(), path.c_str()) != 0) return SystemError("cannot rename " + path_ + " to " + path, errno);
+    path_.clear();
+    return Ok();
+  }
+
+ private:
+  std::string path_;
+  UniqueFd fd_;
+};
+
 class DirectoryBlobStore : public BlobStore {
  public:
   explicit DirectoryBlobStore(StorePaths paths) : paths_(std::move(paths)) {}
 
   Result<Digest> Put(std::span<const std::byte> bytes) override {
     Digest digest = DigestOf(bytes);
-    std::string path = paths_.blob(digest);
-    struct stat info{};
-    // Same name and size: it was renamed into place whole. Content is verified when it is read.
-    if (::stat(path.c_str(), &info) == 0 && static_cast<size_t>(info.st_size) == bytes.size()) return digest;
-    std::string directory = path.substr(0, path.rfind('/'));
-    TRY(MakeDirectories(directory));
-    std::string temporary = paths_.tmp() + "/" + digest.hex() + "." + std::to_string(::getpid()) + "." + std::to_string(counter_++);
-    Status status = Write(temporary, path, bytes);
-    if (!status.ok()) {
-      ::unlink(temporary.c_str());
-      return status.error();
-    }
-    TRY(SyncDirectory(directory));
-    TRY(SyncDirectory(paths_.blobs()));
+    ASSIGN_OR_RETURN(bool there, HasAlready(digest, bytes));
+    if (there) return digest;
+    Status status = Write(digest, bytes);
+    if (!status.ok()) return OfStore(status.error(), paths_.root).With("cannot store blob " + digest.brief());
     return digest;
   }
 
   Result<BlobView> Get(const Digest& digest) override {
-    auto file = MapFile(paths_.blob(digest));
-    if (!file.ok() && file.error().code == ErrorCode::kNotFound) {
+    std::string path = paths_.blob(digest);
+    auto state = StateOf(path);
+    if (!state.ok() && state.error().code == ErrorCode::kNotFound) {
       return Error{ErrorCode::kNotFound, "blob " + digest.hex() + " is not in the store " + paths_.root};
     }
-    if (!file.ok()) return file.error();
-    bool verified = verified_.With([&](auto& set) { return set.count(digest) > 0; });
+    if (!state.ok()) return state.error();
+    ASSIGN_OR_RETURN(MappedFile file, MapFile(path));
+    bool verified = known_.With([&](Known& known) {
+      auto it = known.verified.find(digest);
+      return it != known.verified.end() && it->second == *state;
+    });
     if (!verified) {
-      if (DigestOf(file->bytes) != digest) {
-        return Error{ErrorCode::kCorrupt, "blob " + digest.hex() + " is damaged: " + paths_.blob(digest) + " has other content than its name says"};
+      if (DigestOf(file.bytes) != digest) {
+        return Error{ErrorCode::kCorrupt, "blob " + digest.hex() + " is damaged: " + path + " has other content than its name says"};
       }
-      verified_.With([&](auto& set) { set.insert(digest); });
+      known_.With([&](Known& known) { known.verified[digest] = *state; });
     }
-    return BlobView{file->bytes, file->keep_alive};
+    return BlobView{file.bytes, std::move(file.keep_alive)};
   }
 
   Result<bool> Contains(const Digest& digest) override {
-    struct stat info{};
-    if (::stat(paths_.blob(digest).c_str(), &info) == 0) return true;
-    if (errno == ENOENT || errno == ENOTDIR) return false;
-    return SystemError("cannot examine " + paths_.blob(digest), errno);
+    auto state = StateOf(paths_.blob(digest));
+    if (state.ok()) return true;
+    if (state.error().code == ErrorCode::kNotFound) return false;
+    return state.error();
   }
 
+  Result<std::unique_ptr<BlobWriter>> NewWriter() override;
+
  private:
-  static Status Write(const std::string& temporary, const std::string& path, std::span<const std::byte> bytes) {
-    UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (!fd.valid()) return SystemError("cannot create " + temporary, errno);
-    TRY(WriteAll(fd.get(), bytes, temporary));
-    if (::fsync(fd.get()) != 0) return SystemError("cannot sync " + temporary, errno);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) return SystemError("cannot rename to " + path, errno);
+  friend class DirectoryBlobWriter;
+  struct Known {
+    std::map<Digest, FileState> verified;
+    std::set<Digest> durable;    // name and bytes: this process has synced both
+    std::bitset<256> prefixes;   // blobs/ab: this process has synced its name
+  };
+
+  // Trusting the name alone would keep a damaged blob damaged for ever: a step that runs again must be able to heal it.
+  Result<bool> HasAlready(const Digest& digest, std::span<const std::byte> bytes) {
+    std::string path = paths_.blob(digest);
+    auto state = StateOf(path);
+    if (!state.ok() || state->size != static_cast<int64_t>(bytes.size())) return false;
+    auto known = known_.With([&](Known& k) { return k.durable.contains(digest) && k.verified[digest] == *state; });
+    if (known) return true;
+    auto file = MapFile(path);
+    if (!file.ok() || (!bytes.empty() && std::memcmp(file->bytes.data(), bytes.data(), bytes.size()) != 0)) return false;
+    known_.With([&](Known& k) { k.verified[digest] = *state; });
+    // Another process may have renamed it a moment ago and not have synced the directory yet.
+    TRY(SyncNames(digest));
+    return true;
+  }
+
+  // A new file, locked.
+  Result<TemporaryFile> NewTemporary() {
+    for (;;) {
+      // The address tells apart two stores of one process on the same directory.
+      std::string path = paths_.tmp() + "/" + std::to_string(::getpid()) + "-" + std::to_string(reinterpret_cast<uintptr_t>(this)) + "-" + std::to_string(counter_++);
+      UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+      if (!fd.valid()) return SystemError("cannot create " + path, errno);
+      struct stat info{};
+      if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(fd.get(), &info) != 0) return SystemError("cannot lock " + path, errno);
+      // Nobody removes it from here on; removed between the two calls, it is made again.
+      if (info.st_nlink > 0) return TemporaryFile(std::move(path), std::move(fd));
+    }
+  }
+
+  Status Write(const Digest& digest, std::span<const std::byte> bytes) {
+    ASSIGN_OR_RETURN(TemporaryFile file, NewTemporary());
+    TRY(file.Write(bytes));
+    return Publish(std::move(file), digest);
+  }
+
+  Status Publish(TemporaryFile file, const Digest& digest) {
+    TRY(file.MoveTo(paths_.blob(digest)));
+    return SyncNames(digest);
+  }
+
+  Status SyncNames(const Digest& digest) {
+    std::string path = paths_.blob(digest);
+    uint8_t prefix = digest.bytes()[0];
+    TRY(SyncDirectory(path.substr(0, path.rfind('/'))));
+    if (!known_.With([&](Known& k) { return k.prefixes.test(prefix); })) TRY(SyncDirectory(paths_.blobs()));
+    known_.With([&](Known& k) {
+      k.prefixes.set(prefix);
+      k.durable.insert(digest);
+    });
     return Ok();
   }
 
   StorePaths paths_;
   std::atomic<int64_t> counter_{0};
-  Synchronized<std::set<Digest>> verified_;
+  Synchronized<Known> known_;
 };
 
-class MemoryBlobStore : public BlobStore {
+class DirectoryBlobWriter : public BlobWriter {
  public:
-  Result<Digest> Put(std::span<const std::byte> bytes) override {
-    Digest digest = DigestOf(bytes);
-    auto copy = std::make_shared<const std::string>(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    blobs_.With([&](auto& blobs) { blobs.emplace(digest, std::move(copy)); });
+  DirectoryBlobWriter(DirectoryBlobStore& store, TemporaryFile file) : store_(store), file_(std::move(file)) {}
+
+  Status Append(std::span<const std::byte> bytes) override {
+    Status status = file_.Write(bytes);
+    if (!status.ok()) return OfStore(status.error(), store_.paths_.root);
+    hash_.Update(bytes);
+    return Ok();
+  }
+
+  Result<Digest> Finish(const Digest& expected) override {
+    Digest digest(hash_.Finish());
+    if (!expected.is_none() && digest != expected) {
+      return Error{ErrorCode::kCorrupt, "blob " + expected.hex() + ": what was written has SHA-256 " + digest.hex()};
+    }
+    Status status = store_.Publish(std::move(file_), digest);
+    if (!status.ok()) return OfStore(status.error(), store_.paths_.root).With("cannot store blob " + digest.brief());
     return digest;
-  }
-  Result<BlobView> Get(const Digest& digest) override {
-    auto found = blobs_.With([&](auto& blobs) {
-      auto it = blobs.find(digest);
-      return it == blobs.end() ? std::shared_ptr<const std::string>() : it->second;
-    });
-    if (!found) return Error{ErrorCode::kNotFound, "blob " + digest.hex() + " is not in the store"};
-    return BlobView{std::as_bytes(std::span(*found)), found};
-  }
-  Result<bool> Contains(const Digest& digest) override {
-    return blobs_.With([&](auto& blobs) { return blobs.count(digest) > 0; });
   }
 
  private:
-  Synchronized<std::map<Digest, std::shared_ptr<const std::string>>> blobs_;
+  DirectoryBlobStore& store_;
+  TemporaryFile file_;
+  Sha256 hash_;
 };
+
+Result<std::unique_ptr<BlobWriter>> DirectoryBlobStore::NewWriter() {
+  auto file = NewTemporary();
+  if (!file.ok()) return OfStore(file.error(), paths_.root);
+  return std::unique_ptr<BlobWriter>(std::make_unique<DirectoryBlobWriter>(*this, *std::move(file)));
+}
 
 }  // namespace
 
 std::unique_ptr<BlobStore> OpenBlobDirectory(const StorePaths& paths) { return std::make_unique<DirectoryBlobStore>(paths); }
-std::unique_ptr<BlobStore> NewMemoryBlobStore() { return std::make_unique<MemoryBlobStore>(); }
 
 }  // namespace pare::storage

@@ -1,5 +1,8 @@
 // Index: the SQLite database of a store (store/index.db): WAL, synchronous=FULL, foreign keys, one writer. sqlite3.h is
 // included by index.cc alone. Not thread-safe: it belongs to the coordinator's loop thread.
+//
+// Errors, all with the path: kNoSpace when the disk is full, kCorrupt when the file is damaged, kVersion for a schema of a
+// newer release, kInvalid for a database of something else, kConflict when another process keeps it locked, kIo otherwise.
 #pragma once
 
 #include <memory>
@@ -17,14 +20,17 @@ inline constexpr int kSchemaVersion = 1;
 
 class Index {
  public:
-  // Opens or creates, migrating an older schema (one transaction per named migration). kVersion for a newer one,
-  // kCorrupt if SQLite says so.
+  // Opens or creates, migrating an older schema (one transaction per named migration).
   static Result<std::unique_ptr<Index>> Open(const std::string& path);
+  // For commands that only look, also beside a living coordinator and on a read-only disk: Commit is refused (kConflict).
+  // kNotFound if there is none or nothing in it; kVersion for an older schema too (a coordinator migrates it).
+  static Result<std::unique_ptr<Index>> OpenForReading(const std::string& path);
   // For tests: a private database in memory.
   static Result<std::unique_ptr<Index>> OpenInMemory();
   virtual ~Index() = default;
 
-  // Writes all rows in one transaction; when this returns they survive a power cut. All or nothing.
+  // Writes all rows in one transaction; when this returns they survive a power cut. All or nothing. Rows may come in any
+  // order; kInternal if one refers to a row that does not exist afterwards.
   virtual Status Commit(std::span<const Row> rows) = 0;
   virtual Result<StoredState> Load() = 0;
 

@@ -2,45 +2,124 @@
 
 #include <array>
 
+#include "storage/index.h"
+
 namespace pare::storage {
 namespace {
 
-// Ids and digests are hexadecimal text, JSON is text: a store can be read with the sqlite3 shell alone.
-constexpr std::string_view kInitial = R"sql(
-CREATE TABLE jobs (
-  id TEXT PRIMARY KEY, name TEXT NOT NULL, user TEXT NOT NULL, state TEXT NOT NULL, created_ms INTEGER NOT NULL,
-  finished_ms INTEGER NOT NULL, recipe_text TEXT NOT NULL, recipe_digest TEXT NOT NULL, resolved TEXT NOT NULL,
-  message TEXT NOT NULL, priority INTEGER NOT NULL) STRICT;
-CREATE TABLE steps (
-  key TEXT PRIMARY KEY, kind TEXT NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
-  artifact TEXT NOT NULL, error_class TEXT NOT NULL, message TEXT NOT NULL) STRICT;
-CREATE TABLE job_steps (
-  job TEXT NOT NULL REFERENCES jobs(id), name TEXT NOT NULL, ordinal INTEGER NOT NULL, variant TEXT NOT NULL,
-  key TEXT NOT NULL REFERENCES steps(key), reused INTEGER NOT NULL, wanted INTEGER NOT NULL,
-  PRIMARY KEY (job, name)) STRICT, WITHOUT ROWID;
-CREATE TABLE attempts (
-  key TEXT NOT NULL REFERENCES steps(key), epoch INTEGER NOT NULL, attempt INTEGER NOT NULL, worker TEXT NOT NULL,
-  started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL, busy_ms INTEGER NOT NULL, outcome TEXT NOT NULL,
-  error_class TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (key, epoch)) STRICT, WITHOUT ROWID;
-CREATE TABLE metrics (
-  key TEXT NOT NULL, lease_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-  "values" TEXT NOT NULL, PRIMARY KEY (key, lease_epoch, sequence)) STRICT, WITHOUT ROWID;
-CREATE TABLE snapshots (
-  key TEXT PRIMARY KEY REFERENCES steps(key), blob TEXT NOT NULL, at_ms INTEGER NOT NULL, position TEXT NOT NULL) STRICT;
-CREATE TABLE artifacts (
-  digest TEXT PRIMARY KEY, key TEXT NOT NULL, manifest TEXT NOT NULL, bytes INTEGER NOT NULL,
-  created_ms INTEGER NOT NULL) STRICT;
-CREATE TABLE versions (
-  model TEXT NOT NULL, version INTEGER NOT NULL, artifact TEXT NOT NULL, job TEXT NOT NULL, step TEXT NOT NULL,
-  created_ms INTEGER NOT NULL, evidence TEXT NOT NULL, PRIMARY KEY (model, version)) STRICT, WITHOUT ROWID;
-CREATE TABLE aliases (
-  model TEXT NOT NULL, alias TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (model, alias)) STRICT, WITHOUT ROWID;
-CREATE TABLE events (
-  job TEXT NOT NULL REFERENCES jobs(id), sequence INTEGER NOT NULL, at_ms INTEGER NOT NULL, level TEXT NOT NULL,
-  step TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (job, sequence)) STRICT, WITHOUT ROWID;
+// Ids of 32 bytes are BLOBs, JSON is canonical TEXT, times are milliseconds since 1970 UTC. A digest that may be absent is
+// NULL then. Foreign keys are checked at commit: the rows of one transaction may come in any order. A version keeps the
+// name of its job, not a reference to it. Tables with rows of more than a few hundred bytes have rowids: large rows in the
+// inner nodes of a tree make it deep.
+constexpr std::string_view kFirst = R"sql(
+CREATE TABLE jobs(
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  user TEXT NOT NULL,
+  state TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  finished_ms INTEGER NOT NULL,
+  recipe_text TEXT NOT NULL,
+  recipe_digest BLOB CHECK(length(recipe_digest) = 32),
+  resolved TEXT NOT NULL,
+  message TEXT NOT NULL,
+  priority INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE steps(
+  key BLOB PRIMARY KEY NOT NULL CHECK(length(key) = 32),
+  kind TEXT NOT NULL,
+  spec TEXT NOT NULL,
+  state TEXT NOT NULL,
+  attempts INTEGER NOT NULL CHECK(attempts >= 0),
+  artifact BLOB REFERENCES artifacts(digest) DEFERRABLE INITIALLY DEFERRED,
+  error_class TEXT NOT NULL,
+  message TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE job_steps(
+  job TEXT NOT NULL REFERENCES jobs(id) DEFERRABLE INITIALLY DEFERRED,
+  name TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  variant TEXT NOT NULL,
+  key BLOB NOT NULL REFERENCES steps(key) DEFERRABLE INITIALLY DEFERRED,
+  reused INTEGER NOT NULL CHECK(reused IN (0, 1)),
+  wanted INTEGER NOT NULL CHECK(wanted IN (0, 1)),
+  PRIMARY KEY(job, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attempts(
+  key BLOB NOT NULL REFERENCES steps(key) DEFERRABLE INITIALLY DEFERRED,
+  epoch INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  worker TEXT NOT NULL,
+  started_ms INTEGER NOT NULL,
+  ended_ms INTEGER NOT NULL,
+  busy_ms INTEGER NOT NULL,
+  outcome TEXT NOT NULL,
+  error_class TEXT NOT NULL,
+  message TEXT NOT NULL,
+  PRIMARY KEY(key, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metrics(
+  key BLOB NOT NULL REFERENCES steps(key) DEFERRABLE INITIALLY DEFERRED,
+  lease_epoch INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL,
+  metric_values TEXT NOT NULL,
+  PRIMARY KEY(key, lease_epoch, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE snapshots(
+  key BLOB PRIMARY KEY NOT NULL REFERENCES steps(key) DEFERRABLE INITIALLY DEFERRED,
+  blob BLOB CHECK(length(blob) = 32),
+  at_ms INTEGER NOT NULL,
+  position TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE artifacts(
+  digest BLOB PRIMARY KEY NOT NULL CHECK(length(digest) = 32),
+  key BLOB NOT NULL REFERENCES steps(key) DEFERRABLE INITIALLY DEFERRED,
+  manifest TEXT NOT NULL,
+  bytes INTEGER NOT NULL CHECK(bytes >= 0),
+  created_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE versions(
+  model TEXT NOT NULL,
+  version INTEGER NOT NULL CHECK(version > 0),
+  artifact BLOB NOT NULL REFERENCES artifacts(digest) DEFERRABLE INITIALLY DEFERRED,
+  job TEXT NOT NULL,
+  step TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  evidence TEXT NOT NULL,
+  PRIMARY KEY(model, version)
+) STRICT;
+
+CREATE TABLE aliases(
+  model TEXT NOT NULL,
+  alias TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  PRIMARY KEY(model, alias),
+  FOREIGN KEY(model, version) REFERENCES versions(model, version) DEFERRABLE INITIALLY DEFERRED
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events(
+  job TEXT NOT NULL REFERENCES jobs(id) DEFERRABLE INITIALLY DEFERRED,
+  sequence INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL,
+  level TEXT NOT NULL,
+  step TEXT NOT NULL,
+  text TEXT NOT NULL,
+  PRIMARY KEY(job, sequence)
+) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr std::array<Migration, 1> kMigrations = {{{1, "initial", kInitial}}};
+constexpr std::array<Migration, kSchemaVersion> kMigrations = {{
+    {"jobs, steps, metrics and the model registry", kFirst},
+}};
 
 }  // namespace
 

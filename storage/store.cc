@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
 
 #include "common/files.h"
+#include "common/log.h"
 
 namespace pare::storage {
 namespace {
@@ -22,22 +25,74 @@ Result<CoordinatorInfo> ParseInfo(const std::string& text) {
   return info;
 }
 
-Error Held(const std::string& root) {
-  auto text = ReadFile(root + "/lock", 65536);
+struct flock LockOf(short type) {
+  struct flock lock{};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_len = 1;
+  return lock;
+}
+
+Error Held(const StorePaths& paths) {
+  auto text = ReadFile(paths.lock(), 65536);
   std::string holder = "another process";
   if (text.ok()) {
     if (auto info = ParseInfo(*text); info.ok()) holder = "the coordinator with pid " + std::to_string(info->pid) + " at " + info->endpoint;
   }
-  return Error{ErrorCode::kConflict, "store " + root + " is in use by " + holder + "; connect to it with --coordinator, or use another --store"};
+  return Error{ErrorCode::kConflict, "store " + paths.root + " is in use by " + holder + "; connect to it with --coordinator, or use another --store"};
 }
 
-Status EmptyDirectory(const std::string& path) {
+// Says why a store cannot be written, and what to do.
+Error Unusable(const std::string& root, Error error) {
+  std::filesystem::path existing = root;
   std::error_code code;
-  for (const auto& entry : std::filesystem::directory_iterator(path, code)) {
-    std::filesystem::remove_all(entry.path(), code);
+  while (!std::filesystem::exists(existing, code) && existing.has_parent_path() && existing != existing.parent_path()) existing = existing.parent_path();
+  struct statvfs info{};
+  if (::statvfs(existing.c_str(), &info) == 0 && (info.f_flag & ST_RDONLY) != 0) {
+    error.message += " (the file system is read-only; a store must be writable: use another --store)";
+  } else if (error.code == ErrorCode::kIo && ::faccessat(AT_FDCWD, existing.c_str(), W_OK, AT_EACCESS) != 0) {
+    error.message += " (user " + std::to_string(::geteuid()) + " may not write there: change the owner of " + existing.string() + ", or use another --store)";
   }
-  if (code) return SystemError("cannot empty " + path, code.value());
+  return error.With("cannot use store " + root);
+}
+
+// SQLite's log shares memory between processes, and fsync and locks must mean what they say: true of local disks only.
+Status RefuseNetworkFileSystem(const std::string& root) {
+  struct statfs info{};
+  if (::statfs(root.c_str(), &info) != 0) return SystemError("cannot examine " + root, errno);
+  struct Kind {
+    uint32_t magic;
+    const char* name;
+  };
+  static constexpr Kind kNetwork[] = {{0x6969, "NFS"},         {0xFF534D42, "CIFS"}, {0xFE534D42, "SMB"},     {0x517B, "SMB"},  {0x00C36400, "Ceph"},
+                                      {0x0BD00BD0, "Lustre"}, {0x47504653, "GPFS"}, {0x01021997, "9P"}, {0x5346414F, "AFS"}, {0x7461636F, "OCFS2"}};
+  for (const Kind& kind : kNetwork) {
+    if (static_cast<uint32_t>(info.f_type) != kind.magic) continue;
+    return Error{ErrorCode::kInvalid, "store " + root + " is on a network file system (" + kind.name +
+                                          "); put it on a local disk of the coordinator's host: workers elsewhere fetch and store through the coordinator"};
+  }
   return Ok();
+}
+
+// mkdir -p whose result survives a power cut.
+Status MakeDurableDirectory(const std::string& path) {
+  std::error_code code;
+  if (std::filesystem::is_directory(path, code)) return Ok();
+  std::string parent = std::filesystem::path(path).parent_path().string();
+  if (!parent.empty() && parent != path) TRY(MakeDurableDirectory(parent));
+  if (!std::filesystem::create_directory(path, code) && code) return SystemError("cannot create directory " + path, code.value());
+  return SyncDirectory(parent.empty() ? "." : parent);
+}
+
+// Files that no living process is writing (storage/blob_directory.cc: they are locked).
+void RemoveLeftovers(const std::string& directory) {
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, code)) {
+    UniqueFd fd(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!fd.valid() || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) continue;
+    ::unlink(entry.path().c_str());
+  }
+  if (code) LogWarning("cannot list " + directory + ": " + code.message());
 }
 
 }  // namespace
@@ -47,26 +102,34 @@ std::string StorePaths::blob(const Digest& digest) const {
   return blobs() + "/" + hex.substr(0, 2) + "/" + hex;
 }
 
-Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
-  std::unique_ptr<Store> store(new Store(StorePaths(root)));
-  const StorePaths& paths = store->paths_;
-  for (const std::string& directory : {root, paths.blobs(), paths.tmp()}) {
-    Status made = MakeDirectories(directory);
-    if (!made.ok()) return made.error().With("cannot use store " + root);
-  }
-  store->lock_fd_ = ::open(paths.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (store->lock_fd_ < 0) return SystemError("cannot open " + paths.lock(), errno);
-  if (::flock(store->lock_fd_, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return Held(root);
-    return SystemError("cannot lock " + paths.lock(), errno);
+Status Store::TakeLock() {
+  lock_fd_ = ::open(paths_.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_fd_ < 0) return SystemError("cannot open " + paths_.lock(), errno);
+  struct flock lock = LockOf(F_WRLCK);
+  if (::fcntl(lock_fd_, F_OFD_SETLK, &lock) != 0) {
+    if (errno == EAGAIN || errno == EACCES) return Held(paths_);
+    return SystemError("cannot lock " + paths_.lock(), errno);
   }
   // What an earlier coordinator announced is no longer true.
-  if (::ftruncate(store->lock_fd_, 0) != 0) return SystemError("cannot write " + paths.lock(), errno);
-  auto index = Index::Open(paths.index());
-  if (!index.ok()) return index.error();
-  store->index_ = *std::move(index);
-  TRY(EmptyDirectory(paths.tmp()));
+  if (::ftruncate(lock_fd_, 0) != 0) return SystemError("cannot write " + paths_.lock(), errno);
+  return Ok();
+}
+
+Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
+  std::unique_ptr<Store> store(new Store(StorePaths(std::filesystem::path(root).lexically_normal().string())));
+  const StorePaths& paths = store->paths_;
+  for (const std::string& directory : {paths.root, paths.blobs(), paths.tmp()}) {
+    Status made = MakeDurableDirectory(directory);
+    if (!made.ok()) return Unusable(root, made.error());
+  }
+  TRY(RefuseNetworkFileSystem(paths.root));
+  Status locked = store->TakeLock();
+  if (!locked.ok()) return locked.error().code == ErrorCode::kConflict ? locked.error() : Unusable(root, locked.error());
+  ASSIGN_OR_RETURN(store->index_, Index::Open(paths.index()));
+  store->index_ = NewReservedIndex(std::move(store->index_), store->reserve_);
+  RemoveLeftovers(paths.tmp());
   store->blobs_ = OpenBlobDirectory(paths);
+  if (Status kept = store->KeepReserve(); !kept.ok()) LogWarning(kept.error().message);
   return store;
 }
 
@@ -88,8 +151,10 @@ Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root) 
     if (errno == ENOENT || errno == ENOTDIR) return std::optional<CoordinatorInfo>();
     return SystemError("cannot open " + paths.lock(), errno);
   }
-  // A shared lock is had exactly when no coordinator lives.
-  if (::flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return std::optional<CoordinatorInfo>();
+  // Asks who holds the lock without taking it: a coordinator that starts at this moment is not disturbed.
+  struct flock lock = LockOf(F_RDLCK);
+  if (::fcntl(fd.get(), F_OFD_GETLK, &lock) != 0) return SystemError("cannot examine " + paths.lock(), errno);
+  if (lock.l_type == F_UNLCK) return std::optional<CoordinatorInfo>();
   ASSIGN_OR_RETURN(std::string text, ReadFile(paths.lock(), 65536));
   auto info = ParseInfo(text);
   if (!info.ok()) return std::optional<CoordinatorInfo>();  // it lives, but has not announced itself yet

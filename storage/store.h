@@ -1,10 +1,14 @@
-// Store: one directory that holds everything (docs/architecture.md, "Storage"):
+// Store: one directory that holds everything (docs/architecture.md, "Storage"; docs/formats.md, "Store"):
 //
-//   store/index.db        SQLite
+//   store/index.db        SQLite: WAL, synchronous=FULL, one writer (storage/index.h)
 //   store/blobs/ab/ab…    immutable, named by SHA-256
-//   store/tmp/            writes in progress; emptied when a coordinator opens the store
-//   store/lock            flock-ed by the one coordinator; holds {"pid", "endpoint", "blob_endpoint", "version"}
+//   store/tmp/            writes in progress; what a dead process left is removed when a coordinator opens the store
+//   store/reserve         space held back for a full disk (storage/reserve.h)
+//   store/lock            locked (an open-file-description lock on its first byte) by the one coordinator; holds
+//                         {"pid", "endpoint", "blob_endpoint", "version"}. The lock goes with its process: a file that a dead
+//                         coordinator left is no obstacle
 //
+// Rejected: a pid file (a reused pid looks alive); the lock inside index.db (readers could not tell who holds it).
 #pragma once
 
 #include <memory>
@@ -13,6 +17,7 @@
 
 #include "storage/blob_store.h"
 #include "storage/index.h"
+#include "storage/reserve.h"
 
 namespace pare::storage {
 
@@ -22,6 +27,7 @@ struct StorePaths {
   std::string index() const { return root + "/index.db"; }
   std::string blobs() const { return root + "/blobs"; }
   std::string tmp() const { return root + "/tmp"; }
+  std::string reserve() const { return root + "/reserve"; }
   std::string lock() const { return root + "/lock"; }
   std::string blob(const Digest& digest) const;
 };
@@ -34,23 +40,31 @@ struct CoordinatorInfo {
   std::string version;
 };
 
+// Belongs to one thread, except blobs().
 class Store {
  public:
   // Creates the directory if it is not there, takes the lock (kConflict names the holder's pid and endpoint), opens the
-  // index, empties tmp/. kIo/kNoSpace with the path otherwise.
+  // index, removes leftovers in tmp/. kInvalid on a network file system, kIo when the store cannot be written, with the path
+  // and what to do. A full disk is no error here: the reserve is missing then.
   static Result<std::unique_ptr<Store>> Open(const std::string& root);
   ~Store();
 
   const StorePaths& paths() const { return paths_; }
+  // Commits with the reserve's space when the disk is full.
   Index& index() { return *index_; }
   BlobStore& blobs() { return *blobs_; }
+  // kNoSpace: the disk is so full that no new work may be accepted. Cheap when there is space.
+  Status KeepReserve() { return reserve_.Keep(); }
   // Writes `info` into the lock file, for FindCoordinator.
   Status Announce(const CoordinatorInfo& info);
 
  private:
-  explicit Store(StorePaths paths) : paths_(std::move(paths)) {}
+  explicit Store(StorePaths paths) : paths_(std::move(paths)), reserve_(paths_.reserve()) {}
+  Status TakeLock();
+
   StorePaths paths_;
   int lock_fd_ = -1;
+  Reserve reserve_;
   std::unique_ptr<Index> index_;
   std::unique_ptr<BlobStore> blobs_;
 };
