@@ -303,6 +303,16 @@ void AgentCore::End(bool failed, std::string message) {
   Do(EndAgent{failed, std::move(message)});
 }
 
+Millis AgentCore::NextDeadline() const {
+  if (!hello_sent_) return Millis(0);
+  Millis next = welcomed_ ? std::min(heartbeat_sent_ + heartbeat_, heard_ + 2 * heartbeat_ + Millis(1)) : *hello_sent_ + hello_interval_;
+  if (welcomed_) next = std::min(next, outbox_.NextDue().value_or(next));
+  if (end_by_) next = std::min(next, *end_by_);
+  if (step_ && step_->stopped && !step_->keep) next = std::min(next, *step_->stopped + kDropPatience);
+  if (runner_ == RunnerState::kWaiting && !end_by_) next = std::min(next, launch_at_);
+  return next;
+}
+
 std::vector<Lease> AgentCore::Running() const {
   std::vector<Lease> leases;
   if (step_ && !step_->silent) leases.push_back(step_->lease);

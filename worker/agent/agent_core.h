@@ -43,7 +43,7 @@ struct AgentConfig {
 // A message of the coordinator. Of a Welcome the shell keeps `store` only if the agent can use that directory.
 struct Received { Message message; };
 struct RunnerReported { RunnerEvent event; };
-struct Tick {};  // time went on; at least every 100 ms
+struct Tick {};  // time went on; at the latest at NextDeadline
 struct StopRequested { std::string reason; };  // a second one ends the agent at once
 struct WrongVersion { std::string message; };  // the coordinator speaks another protocol version
 using AgentEvent = std::variant<Received, RunnerReported, Tick, StopRequested, WrongVersion>;
@@ -72,6 +72,9 @@ class AgentCore {
 
   // The first call (any event) says Hello. After EndAgent nothing must be applied any more.
   std::vector<AgentAction> Apply(const AgentEvent& event, Millis now);
+
+  // When Tick has something to do even if nothing else happens; may lie in the past.
+  Millis NextDeadline() const;
 
  private:
   enum class RunnerState { kNone, kLoading, kReady, kWaiting };

@@ -4,6 +4,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -12,7 +13,7 @@
 namespace pare::worker {
 namespace {
 
-constexpr Millis kTick{100};
+constexpr Millis kLongestWait{1'000};
 constexpr int kMessagesPerTurn = 100;
 
 template <typename... F>
@@ -38,14 +39,14 @@ AgentLoop::AgentLoop(AgentConfig config, AgentParts parts)
     : parts_(std::move(parts)), core_(std::move(config)), wake_(epoll_create1(EPOLL_CLOEXEC)) {
   for (int fd : {parts_.runner->fd(), parts_.signal_fd}) {
     epoll_event event{EPOLLIN, {}};
-    // Without the epoll the loop still works, one tick later.
-    if (fd >= 0 && epoll_ctl(wake_.get(), EPOLL_CTL_ADD, fd, &event) != 0) LogWarning("the agent polls once per tick");
+    // Without the epoll the loop still works, up to kLongestWait later.
+    if (fd >= 0 && epoll_ctl(wake_.get(), EPOLL_CTL_ADD, fd, &event) != 0) LogWarning("the agent notices its runner and signals late");
   }
 }
 
 int AgentLoop::Run() {
   Apply(Tick{});
-  while (!exit_code_) Turn(kTick);
+  while (!exit_code_) Turn(std::clamp(NextDeadline() - parts_.clock->Monotonic(), Millis(0), kLongestWait));
   return *exit_code_;
 }
 

@@ -30,6 +30,8 @@ class AgentLoop {
   int Run();
   // One turn: waits at most `timeout` for something to happen. Nothing, or the exit code.
   std::optional<int> Turn(Millis timeout);
+  // When the next turn is needed even if nothing happens; may lie in the past.
+  Millis NextDeadline() const { return core_.NextDeadline(); }
 
  private:
   void Apply(const AgentEvent& event);

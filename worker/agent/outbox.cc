@@ -94,6 +94,23 @@ std::vector<Message> Outbox::Due(Millis now) {
   return due;
 }
 
+std::optional<Millis> Outbox::NextDue() const {
+  std::optional<Millis> next;
+  auto consider = [&next](const std::optional<Millis>& sent, Millis interval) {
+    Millis at = sent ? *sent + interval : Millis(0);
+    next = next ? std::min(*next, at) : at;
+  };
+  for (const auto& [lease, item] : items_) {
+    if (!item.points.empty()) {
+      bool fresh = item.points.back().sequence > item.sent_sequence;
+      consider(fresh && item.end ? std::nullopt : item.points_sent, fresh ? kProgressInterval : kResendInterval);
+    }
+    if (item.snapshot) consider(item.snapshot_sent, kResendInterval);
+    if (item.end) consider(item.end_sent, kResendInterval);
+  }
+  return next;
+}
+
 void Outbox::SendAllAgain() {
   for (auto& [lease, item] : items_) {
     item.sent_sequence = 0;

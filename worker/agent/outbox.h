@@ -34,6 +34,8 @@ class Outbox {
 
   // What has to be sent now. Everything counts as sent afterwards.
   std::vector<Message> Due(Millis now);
+  // When Due has something next; nothing: not before something is added. A time in the past is now.
+  std::optional<Millis> NextDue() const;
   // After a Welcome: all that is not acknowledged is due at once.
   void SendAllAgain();
   // The end of this lease is waiting for its acknowledgement: send it again at the next Due.
