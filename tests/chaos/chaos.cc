@@ -15,30 +15,13 @@
 #include "common/process.h"
 #include "common/random.h"
 #include "tests/integration/process_tree.h"
+#include "tests/integration/short_recipe.h"
 
 namespace pare {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kRecipe = R"(version: 1
-name: chaos
-seed: 3
-model: {architecture: mlp, hidden: [64]}
-data: {dataset: fashion-mnist, validation: 5000}
-train: {epochs: 3, batch_size: 128, optimizer: adam, learning_rate: 0.002}
-goal: {max_accuracy_drop: 2.0, minimize: bytes}
-snapshot: {every_epochs: 1}
-variants:
-  iterative:
-    - repeat: {times: 2}
-      steps:
-        - prune: {fraction_of_remaining: 0.5}
-        - retrain: {epochs: 2}
-  gradual:
-    - prune: {schedule: cubic, final_sparsity: 0.9, epochs: 3, end_epoch: 2}
-promote: {as: chaos}
-)";
 constexpr int kSkipped = 77, kMaxReruns = 8;
 constexpr Millis kLongestRun{180'000};
 
@@ -84,7 +67,7 @@ struct Tally {
 class Chaos {
  public:
   explicit Chaos(const Options& options) : options_(options) {
-    std::ofstream(Path("chaos.yaml")) << kRecipe;
+    std::ofstream(Path("chaos.yaml")) << kShortRecipe;
   }
 
   int Run() {

@@ -13,29 +13,12 @@
 #include "common/process.h"
 #include "common/random.h"
 #include "tests/integration/process_tree.h"
+#include "tests/integration/short_recipe.h"
 
 namespace pare {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kRecipe = R"(version: 1
-name: chaos
-seed: 3
-model: {architecture: mlp, hidden: [64]}
-data: {dataset: fashion-mnist, validation: 5000}
-train: {epochs: 3, batch_size: 128, optimizer: adam, learning_rate: 0.002}
-goal: {max_accuracy_drop: 2.0, minimize: bytes}
-variants:
-  iterative:
-    - repeat: {times: 2}
-      steps:
-        - prune: {fraction_of_remaining: 0.5}
-        - retrain: {epochs: 2}
-  gradual:
-    - prune: {schedule: cubic, final_sparsity: 0.9, epochs: 3, end_epoch: 2}
-promote: {as: chaos}
-)";
 
 struct Outcome {
   int code = -1;
@@ -49,7 +32,7 @@ class EndToEndTest : public ::testing::Test {
     directory_ = fs::temp_directory_path() / ("pare_e2e_" + std::to_string(::getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(directory_);
     fs::create_directories(directory_);
-    std::ofstream(directory_ / "chaos.yaml") << kRecipe;
+    std::ofstream(directory_ / "chaos.yaml") << kShortRecipe;
   }
   void TearDown() override { fs::remove_all(directory_); }
 
