@@ -43,7 +43,9 @@ void Fields(auto& f, Is<Hello> auto& m) {
 }
 void Fields(auto& f, Is<Heartbeat> auto& m) { f("worker", m.worker), f("running", m.running), f("cached", m.cached); }
 void Fields(auto& f, Is<Progress> auto& m) { f("lease", m.lease), f("points", m.points); }
-void Fields(auto& f, Is<SnapshotTaken> auto& m) { f("lease", m.lease), f("blob", m.blob), f("position", m.position); }
+void Fields(auto& f, Is<SnapshotTaken> auto& m) {
+  f("lease", m.lease), f("sequence", m.sequence), f("blob", m.blob), f("position", m.position);
+}
 void Fields(auto& f, Is<StepFinished> auto& m) {
   f("lease", m.lease), f("artifact", m.artifact), f("manifest", m.manifest), f("busy_ms", m.busy_ms);
 }

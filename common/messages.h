@@ -58,6 +58,7 @@ struct Progress {
 };
 struct SnapshotTaken {
   Lease lease;
+  int64_t sequence = 0;  // 1, 2, … within the lease: an older one that comes late must not replace a newer one
   Digest blob;  // durable in the store already
   Json position;
   bool operator==(const SnapshotTaken&) const = default;
@@ -118,8 +119,8 @@ struct Revoke {
   std::string reason;
   bool operator==(const Revoke&) const = default;
 };
-// Of Progress (sequence = the newest durable point), SnapshotTaken, StepFinished, StepAborted, Released (0), and of
-// Heartbeat (lease none, 0): the agent hears that the coordinator is alive.
+// Of Progress (sequence = the newest durable point), SnapshotTaken (its sequence), StepFinished, StepAborted, Released (0),
+// and of Heartbeat (lease none, 0): the agent hears that the coordinator is alive.
 struct Ack {
   Lease lease;
   std::string of;  // type of the message acknowledged

@@ -127,7 +127,7 @@ class Scheduler {
   void Acknowledge(const PeerId& peer, const Lease& lease, const std::string& of, int64_t sequence);
   void FreeWorker(const PeerId& peer, const Lease& lease);
   void Confirm(Hold& hold);
-  void TakeSnapshot(Step& step, const Digest& blob, const Json& position);
+  void TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const Json& position);
   void DropSnapshot(Step& step);
   void Grant(Step& step, Worker& worker, const std::string& reason);
   Json AssignmentOf(const Step& step) const;

@@ -38,6 +38,7 @@ std::string ManifestProblem(const State& state, const Step& step, const StepFini
   return "";
 }
 
+constexpr int64_t kLastOfLease = INT64_MAX;  // the snapshot of a Released: nothing of the lease comes after it
 constexpr Millis kRevokeInterval{1'000};
 // Longer than agents wait before they send points again (outbox): points still missing then were dropped at the source.
 constexpr Millis kGapPatience{3'000};
@@ -107,11 +108,13 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   Acknowledge(peer, progress.lease, "progress", std::max<int64_t>(hold.newest_point, 0));
 }
 
-void Scheduler::TakeSnapshot(Step& step, const Digest& blob, const Json& position) {
-  if (blob.is_none() || blob == step.snapshot) return;
+void Scheduler::TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const Json& position) {
+  std::pair order(step.hold->epoch, sequence);
+  if (blob.is_none() || order <= step.snapshot_order) return;
   step.snapshot = blob;
   step.snapshot_position = position;
-  Write(storage::SnapshotRow{.key = step.key, .blob = blob, .at_ms = now_.wall.ms, .position = position});
+  step.snapshot_order = order;
+  Write(storage::SnapshotRow{.key = step.key, .blob = blob, .at_ms = now_.wall.ms, .position = position, .lease_epoch = order.first, .sequence = sequence});
   if (step.failures == 0) return;
   step.failures = 0;  // it made progress
   WriteStep(step);
@@ -122,8 +125,8 @@ void Scheduler::OnAgent(const PeerId& peer, const SnapshotTaken& snapshot) {
   if (step == nullptr) return AnswerOld(peer, snapshot.lease, "snapshot_taken", "");
   if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
   Confirm(*step->hold);
-  TakeSnapshot(*step, snapshot.blob, snapshot.position);
-  Acknowledge(peer, snapshot.lease, "snapshot_taken", 0);
+  TakeSnapshot(*step, snapshot.sequence, snapshot.blob, snapshot.position);
+  Acknowledge(peer, snapshot.lease, "snapshot_taken", snapshot.sequence);
 }
 
 void Scheduler::OnAgent(const PeerId& peer, const StepFinished& finished) { Conclude(peer, finished, ""); }
@@ -169,8 +172,8 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   if (Worker* worker = WorkerAt(peer); worker != nullptr && !asked) {
     Rest(*worker, now_.monotonic + 2 * config_.heartbeat);  // unasked: it is about to end
   }
+  TakeSnapshot(*step, kLastOfLease, released.snapshot, released.position);
   EndAttempt(*step, "released", "", asked ? "" : "given back by the worker", released.busy_ms);
-  TakeSnapshot(*step, released.snapshot, released.position);
   NoteForAll(*step, "info", step->snapshot.is_none() ? "given back" : "given back with a snapshot");
   GiveBack(*step);
   Acknowledge(peer, released.lease, "released", 0);

@@ -63,6 +63,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     if (step == state_.steps.end()) continue;
     step->second.snapshot = row.blob;
     step->second.snapshot_position = row.position;
+    step->second.snapshot_order = {row.lease_epoch, row.sequence};
   }
   for (storage::AttemptRow& row : stored.attempts) {
     state_.last_epoch = std::max(state_.last_epoch, row.epoch);

@@ -75,6 +75,7 @@ void Scheduler::Finish(Step& step, const Digest& artifact, const Json& manifest)
 void Scheduler::DropSnapshot(Step& step) {
   step.snapshot = Digest();
   step.snapshot_position = nullptr;
+  step.snapshot_order = {};
   Write(storage::SnapshotRow{.key = step.key, .at_ms = now_.wall.ms});
 }
 

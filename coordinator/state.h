@@ -103,6 +103,7 @@ struct Step {
   Json progress;                              // newest values of the present or last attempt; null: none yet
   Digest snapshot;
   Json snapshot_position;
+  std::pair<int64_t, int64_t> snapshot_order;  // lease epoch and sequence: what is not newer does not replace it
 
   std::set<std::string> wanted_by;  // unfinished jobs
   std::set<StepKey> consumers;      // steps that have this one among their inputs

@@ -82,7 +82,8 @@ struct Table<SnapshotRow> {
   static constexpr size_t kKeyColumns = 1;
   static constexpr auto kColumns = std::tuple{
       Column{"key", &SnapshotRow::key}, Column{"blob", &SnapshotRow::blob}, Column{"at_ms", &SnapshotRow::at_ms},
-      Column{"position", &SnapshotRow::position}};
+      Column{"position", &SnapshotRow::position}, Column{"lease_epoch", &SnapshotRow::lease_epoch},
+      Column{"sequence", &SnapshotRow::sequence}};
 };
 
 template <>

@@ -80,6 +80,8 @@ struct SnapshotRow {
   Digest blob;  // none: the step is done or its snapshot was dropped
   int64_t at_ms = 0;
   Json position;  // {"epoch": 3, "batch": 0}
+  int64_t lease_epoch = 0;  // the attempt that took it
+  int64_t sequence = 0;     // 1, 2, … within the attempt
   bool operator==(const SnapshotRow&) const = default;
 };
 

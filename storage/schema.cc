@@ -76,7 +76,9 @@ CREATE TABLE snapshots(
   key BLOB PRIMARY KEY NOT NULL REFERENCES steps(key) DEFERRABLE INITIALLY DEFERRED,
   blob BLOB CHECK(length(blob) = 32),
   at_ms INTEGER NOT NULL,
-  position TEXT NOT NULL
+  position TEXT NOT NULL,
+  lease_epoch INTEGER NOT NULL,
+  sequence INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE artifacts(

@@ -76,7 +76,7 @@ template <> Heartbeat AnyOf<1>() { return {AnyText(), Several<Lease>(3, AnyLease
 template <> Progress AnyOf<2>() {
   return {AnyLease(), Several<MetricPoint>(5, [] { return MetricPoint{AnyCount(), AnyJson()}; })};
 }
-template <> SnapshotTaken AnyOf<3>() { return {AnyLease(), AnyId<Digest>(), AnyJson()}; }
+template <> SnapshotTaken AnyOf<3>() { return {AnyLease(), AnyCount(), AnyId<Digest>(), AnyJson()}; }
 template <> StepFinished AnyOf<4>() { return {AnyLease(), AnyId<Digest>(), AnyJson(), AnyCount()}; }
 template <> StepAborted AnyOf<5>() { return {AnyLease(), AnyText(), AnyText(), AnyCount()}; }
 template <> Released AnyOf<6>() { return {AnyLease(), AnyId<Digest>(), AnyJson(), AnyCount()}; }

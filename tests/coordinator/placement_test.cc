@@ -222,7 +222,7 @@ TEST(RestartTest, AWorkerThatDoesNotComeBackLosesItsLeaseAndEpochsGoOn) {
   h.Join("w1");
   h.SubmitPlan("job", kOne);
   Lease lease = h.Granted("w1").lease;
-  h.FromWorker("w1", SnapshotTaken{lease, DigestOf("s"), {{"epoch", 1}}});
+  h.FromWorker("w1", SnapshotTaken{lease, 1, DigestOf("s"), {{"epoch", 1}}});
   h.Silence("w1");
   h.Restart();
   h.Join("w2");

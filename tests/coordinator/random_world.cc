@@ -3,57 +3,6 @@
 #include <algorithm>
 
 namespace pare::coordinator {
-namespace {
-
-std::string TextOf(const storage::AttemptRow& row) {
-  return std::to_string(row.epoch) + "/" + std::to_string(row.attempt) + " " + row.worker + " " + std::to_string(row.started_ms) + "-" +
-         std::to_string(row.ended_ms) + " " + std::to_string(row.busy_ms) + " " + row.outcome + " " + row.error_class + " " + row.message;
-}
-
-void AppendJob(const Job& job, std::string& text) {
-  text += "job " + job.id + " " + job.name + " " + job.user + " #" + std::to_string(job.number) + " " + std::string(ToString(job.state)) + " " +
-          std::to_string(job.created_ms) + "-" + std::to_string(job.finished_ms) + " " + job.recipe_text + " " + job.recipe_digest.hex() + " " +
-          job.resolved + " " + job.message + " " + std::to_string(job.priority) + " events " + std::to_string(job.last_event) + "\n";
-  for (const JobStep& step : job.steps) {
-    text += "  " + step.name + " " + step.variant + " " + std::to_string(step.ordinal) + " " + step.key.hex() + (step.reused ? " reused" : "") +
-            (step.wanted ? " wanted" : "") + "\n";
-  }
-  for (const auto& [key, outcome] : job.outcomes) {
-    text += "  outcome " + key.hex() + (outcome.done ? " done " : " failed ") + outcome.artifact.hex() + " " + Canonical(outcome.results) + "\n";
-  }
-}
-
-void AppendStep(const Step& step, std::string& text) {
-  text += "step " + step.key.hex() + " " + step.kind + " " + step.device + " " + step.spec + " " + std::string(ToString(step.state)) + " failures " +
-          std::to_string(step.failures) + " " + step.artifact.hex() + " " + step.error_class + ": " + step.message + " snapshot " + step.snapshot.hex() + " " +
-          Canonical(step.snapshot_position) + (step.queued ? " queued" : "") + "\n";
-  for (const auto& [role, input] : step.inputs) text += "  input " + role + " " + input.hex() + "\n";
-  for (const std::string& job : step.wanted_by) text += "  wanted by " + job + "\n";
-  for (const StepKey& consumer : step.consumers) text += "  consumer " + consumer.hex() + "\n";
-  for (const storage::AttemptRow& attempt : step.attempts) text += "  attempt " + TextOf(attempt) + "\n";
-  if (step.hold) text += "  held " + std::to_string(step.hold->epoch) + "\n";
-}
-
-}  // namespace
-
-std::string DurableTextOf(const State& state) {
-  std::string text = "epoch " + std::to_string(state.last_epoch) + ", job number " + std::to_string(state.last_job_number) + "\n";
-  for (const auto& [id, job] : state.jobs) AppendJob(job, text);
-  for (const auto& [key, step] : state.steps) AppendStep(step, text);
-  for (const auto& [digest, artifact] : state.artifacts) {
-    text += "artifact " + digest.hex() + " " + artifact.key.hex() + " " + artifact.kind + " " + Canonical(artifact.results) + " " +
-            std::to_string(artifact.bytes) + " " + std::to_string(artifact.created_ms) + "\n";
-  }
-  for (const StepKey& key : state.running) text += "running " + key.hex() + "\n";
-  for (const auto& [name, model] : state.models) {
-    for (const storage::VersionRow& row : model.versions) {
-      text += "version " + name + " " + std::to_string(row.version) + " " + row.artifact.hex() + " " + row.job + " " + row.step + " " + Canonical(row.evidence) + "\n";
-    }
-    for (const auto& [alias, version] : model.aliases) text += "alias " + name + " " + alias + " " + std::to_string(version) + "\n";
-  }
-  return text;
-}
-
 RandomWorld::RandomWorld(uint64_t seed) : index(*storage::Index::OpenInMemory()), random_(seed, RandomPurpose::kTest) {
   for (int i = 0; i < 4; ++i) agents_["w" + std::to_string(i)];
   Restart();
@@ -139,7 +88,7 @@ void RandomWorld::AgentEvent(const std::string& name, Agent& agent) {
     Progress progress{lease, {{++agent.points, {{"epoch", agent.points}}}}};
     return Apply(FromAgent{name, progress});
   }
-  if (dice < 55) return Apply(FromAgent{name, SnapshotTaken{lease, DigestOf("snapshot " + std::to_string(Below(1'000'000))), {{"epoch", Below(5)}}}});
+  if (dice < 55) return Apply(FromAgent{name, SnapshotTaken{lease, static_cast<int64_t>(1 + Below(6)), DigestOf("snapshot " + std::to_string(Below(1'000'000))), {{"epoch", Below(5)}}}});
   EndStep(name, agent);
 }
 
@@ -164,7 +113,7 @@ void RandomWorld::EndStep(const std::string& name, Agent& agent) {
 void RandomWorld::ZombieEvent(const std::string& name, const Lease& lease) {
   switch (Below(4)) {
     case 0: return Apply(FromAgent{name, FinishedBy(lease)});
-    case 1: return Apply(FromAgent{name, SnapshotTaken{lease, DigestOf("zombie"), {}}});
+    case 1: return Apply(FromAgent{name, SnapshotTaken{lease, 1, DigestOf("zombie"), {}}});
     case 2: return Apply(FromAgent{name, StepAborted{lease, "diverged", "zombie", 1}});
     default: return Apply(FromAgent{name, Progress{lease, {{1, {{"epoch", 1}}}}}});
   }

@@ -8,12 +8,10 @@
 #include <vector>
 
 #include "common/random.h"
+#include "tests/coordinator/durable_text.h"
 #include "tests/coordinator/harness.h"
 
 namespace pare::coordinator {
-
-// All of a state that a restart must give back, as text: equal texts are equal states.
-std::string DurableTextOf(const State& state);
 
 class RandomWorld {
  public:

@@ -50,7 +50,7 @@ TEST(SchedulerTest, RequeuesStepWhenLeaseExpiresAndStartsFromItsSnapshot) {
   h.Join("w1");
   h.SubmitPlan("job", kOne);
   Lease old = h.Granted("w1").lease;
-  h.FromWorker("w1", SnapshotTaken{old, DigestOf("snap"), {{"epoch", 2}}});
+  h.FromWorker("w1", SnapshotTaken{old, 1, DigestOf("snap"), {{"epoch", 2}}});
   h.Silence("w1");
   h.Join("w2");
   h.Pass(Millis(4'750));
@@ -74,7 +74,7 @@ TEST(SchedulerTest, RefusesAndCountsWhatAZombieReports) {
   h.Pass(Millis(6'000));
   Json manifest = ManifestOf(old.step);
   h.sent.clear();
-  for (const Message& message : std::vector<Message>{Progress{old, {{1, {{"epoch", 1}}}}}, SnapshotTaken{old, DigestOf("x"), {}},
+  for (const Message& message : std::vector<Message>{Progress{old, {{1, {{"epoch", 1}}}}}, SnapshotTaken{old, 1, DigestOf("x"), {}},
                                                      StepFinished{old, ArtifactOf(manifest), manifest, 5}, StepAborted{old, "diverged", "", 0}, Released{old, {}, {}, 0}}) {
     Actions actions = h.FromWorker("w1", message);
     EXPECT_TRUE(actions.rows.empty()) << TypeOf(message);
@@ -95,7 +95,7 @@ TEST(SchedulerTest, AcknowledgesRepetitionsWithoutDoingThemTwice) {
   Actions again = h.FromWorker("w1", progress);
   EXPECT_TRUE(again.rows.empty());
   EXPECT_EQ(LastSent<Ack>(again.sends, "w1")->sequence, 2);
-  SnapshotTaken snapshot{grant.lease, DigestOf("s"), {{"epoch", 1}}};
+  SnapshotTaken snapshot{grant.lease, 1, DigestOf("s"), {{"epoch", 1}}};
   EXPECT_EQ(h.FromWorker("w1", snapshot).rows.size(), 1u);
   EXPECT_TRUE(h.FromWorker("w1", snapshot).rows.empty());
   Json manifest = ManifestOf(grant.lease.step);
@@ -107,6 +107,20 @@ TEST(SchedulerTest, AcknowledgesRepetitionsWithoutDoingThemTwice) {
   EXPECT_EQ(LastSent<Ack>(repeated.sends, "w1")->of, "step_finished");
   EXPECT_EQ(h.core->state().counters.duplicates, 1);
   EXPECT_EQ(h.core->state().counters.stale_refused, 0);
+}
+
+TEST(SchedulerTest, AnOlderSnapshotThatComesLateDoesNotReplaceANewerOne) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", kOne);
+  Lease lease = h.Granted("w1").lease;
+  h.FromWorker("w1", SnapshotTaken{lease, 2, DigestOf("second"), {{"epoch", 2}}});
+  h.Restart();  // also not after a restart
+  h.Join("w1", {lease});
+  Actions late = h.FromWorker("w1", SnapshotTaken{lease, 1, DigestOf("first"), {{"epoch", 1}}});
+  EXPECT_TRUE(late.rows.empty());
+  EXPECT_EQ(LastSent<Ack>(late.sends, "w1")->sequence, 1);
+  EXPECT_EQ(h.StepNamed("a").snapshot, DigestOf("second"));
 }
 
 TEST(SchedulerTest, WaitsForMissingMetricPointsBeforeItAcknowledgesLaterOnes) {
@@ -175,7 +189,7 @@ TEST(SchedulerTest, ASnapshotIsProgressAndForgivesEarlierLosses) {
   h.SubmitPlan("job", kOne);
   for (int i = 0; i < 12; ++i) {
     for (int j = 0; j < 300 && !h.HasGrant("w1"); ++j) h.Pass(Millis(250));
-    h.FromWorker("w1", SnapshotTaken{h.Granted("w1").lease, DigestOf("s" + std::to_string(i)), {{"epoch", i}}});
+    h.FromWorker("w1", SnapshotTaken{h.Granted("w1").lease, 1, DigestOf("s" + std::to_string(i)), {{"epoch", i}}});
     h.Abort("w1", "runner_lost");
   }
   EXPECT_NE(h.StateOf("a"), "failed");
@@ -185,7 +199,7 @@ TEST(SchedulerTest, CorruptDropsTheSnapshotThatMayBeDamaged) {
   Harness h;
   h.Join("w1");
   h.SubmitPlan("job", kOne);
-  h.FromWorker("w1", SnapshotTaken{h.Granted("w1").lease, DigestOf("s"), {{"epoch", 1}}});
+  h.FromWorker("w1", SnapshotTaken{h.Granted("w1").lease, 1, DigestOf("s"), {{"epoch", 1}}});
   h.Abort("w1", "corrupt");
   h.Pass(Millis(500));
   EXPECT_TRUE(worker::AssignmentFromJson(h.Granted("w1").assignment)->snapshot.is_none());

@@ -138,7 +138,7 @@ void AgentCore::OnRunner(const StepProgress& progress) {
 }
 
 void AgentCore::OnRunner(const StepSnapshot& snapshot) {
-  if (step_ && !step_->silent) outbox_.AddSnapshot({step_->lease, snapshot.blob, snapshot.position});
+  if (step_ && !step_->silent) outbox_.AddSnapshot({.lease = step_->lease, .blob = snapshot.blob, .position = snapshot.position});
 }
 
 void AgentCore::OnRunner(const StepDone& done) {

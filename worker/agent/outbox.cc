@@ -32,6 +32,7 @@ void Outbox::AddPoint(const Lease& lease, Json values) {
 void Outbox::AddSnapshot(const SnapshotTaken& snapshot) {
   Item& item = items_[snapshot.lease];
   item.snapshot = snapshot;
+  item.snapshot->sequence = item.next_snapshot++;
   item.snapshot_sent.reset();
 }
 
@@ -50,9 +51,7 @@ void Outbox::Acknowledge(const Ack& ack) {
   }
   if (ack.of == "progress") {
     while (!item.points.empty() && item.points.front().sequence <= ack.sequence) item.points.pop_front();
-  } else if (ack.of == "snapshot_taken" && item.snapshot_sent) {
-    // After a repetition this may be the acknowledgement of the snapshot before; then the coordinator resumes from that
-    // one if the worst happens, which costs time but no correctness.
+  } else if (ack.of == "snapshot_taken" && item.snapshot && item.snapshot->sequence <= ack.sequence) {
     item.snapshot.reset();
   }
 }

@@ -24,7 +24,7 @@ inline constexpr size_t kMaxPointsPerMessage = 256;
 class Outbox {
  public:
   void AddPoint(const Lease& lease, Json values);
-  // A newer snapshot replaces one that is still waiting: only the newest is ever resumed from.
+  // A newer snapshot replaces one that is still waiting: only the newest is ever resumed from. Numbers it.
   void AddSnapshot(const SnapshotTaken& snapshot);
   // StepFinished, StepAborted or Released. A second end of the same lease is ignored.
   void AddEnd(const Lease& lease, Message end);
@@ -50,6 +50,7 @@ class Outbox {
     std::deque<MetricPoint> points;
     int64_t sent_sequence = 0;  // points up to here were sent at least once since the last Welcome
     std::optional<Millis> points_sent;
+    int64_t next_snapshot = 1;
     std::optional<SnapshotTaken> snapshot;
     std::optional<Millis> snapshot_sent;
     std::optional<Message> end;

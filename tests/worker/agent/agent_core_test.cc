@@ -122,7 +122,7 @@ TEST_F(AgentCoreTest, AWelcomeAfterSilenceSendsEverythingAgain) {
   Report(StepDone{kArtifact, {{"kind", "train"}}, 900});
   Actions actions = Get(WelcomeMessage());
   EXPECT_EQ(Sent<Progress>(actions).size(), 1u);
-  EXPECT_EQ(Sent<SnapshotTaken>(actions), (std::vector<SnapshotTaken>{{kLease, DigestOf("s"), {{"batch", 3}}}}));
+  EXPECT_EQ(Sent<SnapshotTaken>(actions), (std::vector<SnapshotTaken>{{kLease, 1, DigestOf("s"), {{"batch", 3}}}}));
   EXPECT_EQ(Sent<StepFinished>(actions), (std::vector<StepFinished>{{kLease, kArtifact, {{"kind", "train"}}, 900}}));
 }
 
@@ -321,7 +321,7 @@ TEST_F(AgentCoreTest, ProgressAndSnapshotsCarryTheLease) {
   EXPECT_EQ(Sent<Progress>(Report(StepProgress{{{"epoch", 0.5}}})),
             (std::vector<Progress>{{kLease, {{1, {{"epoch", 0.5}}}}}}));
   EXPECT_EQ(Sent<SnapshotTaken>(Report(StepSnapshot{DigestOf("s"), 3})),
-            (std::vector<SnapshotTaken>{{kLease, DigestOf("s"), 3}}));
+            (std::vector<SnapshotTaken>{{kLease, 1, DigestOf("s"), 3}}));
 }
 
 TEST_F(AgentCoreTest, ARevokedStepIsStoppedAndReleasedWithItsSnapshot) {

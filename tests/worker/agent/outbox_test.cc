@@ -105,36 +105,37 @@ TEST(OutboxTest, PointsAndSnapshotLeaveBeforeTheEnd) {
   outbox.AddPoint(kLease, Point(0.9));
   outbox.Due(Millis(0));
   outbox.AddEnd(kLease, StepFinished{kLease, DigestOf("a"), {}, 5});
-  outbox.AddSnapshot({kLease, DigestOf("s"), {}});
+  outbox.AddSnapshot({.lease = kLease, .blob = DigestOf("s")});
   outbox.AddPoint(kLease, Point(1));
   EXPECT_EQ(TypesOf(outbox.Due(Millis(1))), (Types{"progress", "snapshot_taken", "step_finished"}));
 }
 
 TEST(OutboxTest, ANewerSnapshotReplacesTheOneThatWaits) {
   Outbox outbox;
-  outbox.AddSnapshot({kLease, DigestOf("old"), {}});
+  outbox.AddSnapshot({.lease = kLease, .blob = DigestOf("old")});
   outbox.Due(Millis(0));
-  outbox.AddSnapshot({kLease, DigestOf("new"), {}});
+  outbox.AddSnapshot({.lease = kLease, .blob = DigestOf("new")});
   auto due = outbox.Due(Millis(1));
   ASSERT_EQ(due.size(), 1u);
   EXPECT_EQ(std::get<SnapshotTaken>(due[0]).blob, DigestOf("new"));
-  outbox.Acknowledge({kLease, "snapshot_taken", 0});
+  outbox.Acknowledge({kLease, "snapshot_taken", 2});
   EXPECT_TRUE(outbox.Due(Millis(9000)).empty());
 }
 
-TEST(OutboxTest, AnAckOfASnapshotThatHasNotLeftYetIsOfAnOlderOne) {
+TEST(OutboxTest, TheAckOfAnOlderSnapshotLeavesTheNewerOne) {
   Outbox outbox;
-  outbox.AddSnapshot({kLease, DigestOf("old"), {}});
+  outbox.AddSnapshot({.lease = kLease, .blob = DigestOf("old")});
   outbox.Due(Millis(0));
-  outbox.AddSnapshot({kLease, DigestOf("new"), {}});
-  outbox.Acknowledge({kLease, "snapshot_taken", 0});
-  EXPECT_EQ(TypesOf(outbox.Due(Millis(1))), Types{"snapshot_taken"});
+  outbox.AddSnapshot({.lease = kLease, .blob = DigestOf("new")});
+  outbox.Due(Millis(1));
+  outbox.Acknowledge({kLease, "snapshot_taken", 1});
+  EXPECT_EQ(TypesOf(outbox.Due(Millis(1001))), Types{"snapshot_taken"});
 }
 
 TEST(OutboxTest, EverythingIsDueAgainAfterAWelcome) {
   Outbox outbox;
   outbox.AddPoint(kLease, Point(0.1));
-  outbox.AddSnapshot({kLease, DigestOf("s"), {}});
+  outbox.AddSnapshot({.lease = kLease, .blob = DigestOf("s")});
   outbox.AddEnd(kOther, StepFinished{kOther, DigestOf("a"), {}, 5});
   EXPECT_EQ(outbox.Due(Millis(0)).size(), 3u);
   outbox.SendAllAgain();
