@@ -18,8 +18,8 @@ enum class RandomPurpose : uint32_t {
   kSplit = 5,            // train/validation split
   kPruneRandom = 6,      // random criterion; index = tensor ordinal
   kTest = 7,
-  kLabels = 8,           // which training samples have a label that may be used
-  kCalibrate = 9,        // order of the samples that criteria, covariances and activation ranges look at
+  kCalibrate = 8,        // order of the training samples for calibration
+  kLabels = 9,           // which training samples have a label that may be used
 };
 
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
