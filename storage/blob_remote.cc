@@ -6,7 +6,7 @@
 namespace pare::storage {
 namespace {
 
-constexpr Millis kRepeatAfter{3'000};
+constexpr int kRepeats = 10;  // of a request without an answer, within the timeout
 
 struct Answer {
   Json head;
@@ -15,7 +15,8 @@ struct Answer {
 
 class RemoteBlobStore : public BlobStore {
  public:
-  RemoteBlobStore(std::unique_ptr<ClientTransport> transport, Millis timeout) : transport_(std::move(transport)), timeout_(timeout) {}
+  RemoteBlobStore(std::unique_ptr<ClientTransport> transport, Millis timeout, std::shared_ptr<const Clock> clock)
+      : transport_(std::move(transport)), timeout_(timeout), clock_(std::move(clock)) {}
 
   Result<Digest> Put(std::span<const std::byte> bytes) override {
     std::lock_guard lock(mutex_);
@@ -28,6 +29,8 @@ class RemoteBlobStore : public BlobStore {
       if (status.error().code != ErrorCode::kNotFound || tries == 3) return status.error();
     }
   }
+
+  Result<std::unique_ptr<BlobWriter>> NewWriter() override;
 
   Result<BlobView> Get(const Digest& digest) override {
     std::lock_guard lock(mutex_);
@@ -59,25 +62,42 @@ class RemoteBlobStore : public BlobStore {
   }
 
  private:
+  friend class RemoteBlobWriter;
+
   Status Upload(const Digest& digest, std::string_view text) {
     ASSIGN_OR_RETURN(auto begun, Exchange({{{"op", "begin"}, {"digest", digest.hex()}, {"size", text.size()}}}, {}));
     if (begun[0].head.value("there", false)) return Ok();
     ASSIGN_OR_RETURN(int64_t upload, IntField(begun[0].head, "upload"));
     ASSIGN_OR_RETURN(int64_t offset, IntField(begun[0].head, "offset"));
-    auto size = static_cast<int64_t>(text.size());
-    while (offset < size) {
+    if (offset < 0 || offset > static_cast<int64_t>(text.size())) return Error{ErrorCode::kCorrupt, "blob service: an upload beyond its end"};
+    TRY(SendChunks(upload, offset, text.substr(static_cast<size_t>(offset))));
+    return Finish(upload, digest);
+  }
+
+  // The bytes of the upload from `start` on.
+  Status SendChunks(int64_t upload, int64_t start, std::string_view text) {
+    int64_t offset = start, end = start + static_cast<int64_t>(text.size());
+    while (offset < end) {
       std::vector<Json> requests;
       std::vector<std::string_view> payloads;
-      for (int i = 0; i < kBlobCredit && offset < size; ++i) {
-        int64_t length = std::min(kBlobChunk, size - offset);
-        requests.push_back({{"op", "chunk"}, {"upload", upload}, {"offset", offset}});
-        payloads.push_back(text.substr(static_cast<size_t>(offset), static_cast<size_t>(length)));
-        offset += length;
+      for (int64_t at = offset; at < end && payloads.size() < kBlobCredit; at += kBlobChunk) {
+        requests.push_back({{"op", "chunk"}, {"upload", upload}, {"offset", at}});
+        payloads.push_back(text.substr(static_cast<size_t>(at - start), kBlobChunk));
       }
       ASSIGN_OR_RETURN(auto answers, Exchange(requests, payloads));
-      ASSIGN_OR_RETURN(offset, IntField(answers.back().head, "offset"));
+      int64_t reached = offset;
+      for (const Answer& answer : answers) {
+        ASSIGN_OR_RETURN(int64_t have, IntField(answer.head, "offset"));
+        reached = std::max(reached, have);
+      }
+      if (reached == offset || reached > end) return Error{ErrorCode::kCorrupt, "blob service: an upload goes on at byte " + std::to_string(reached) + ", not after " + std::to_string(offset)};
+      offset = reached;
     }
-    auto committed = Exchange({{{"op", "commit"}, {"upload", upload}}}, {});
+    return Ok();
+  }
+
+  Status Finish(int64_t upload, const Digest& digest) {
+    auto committed = Exchange({{{"op", "commit"}, {"upload", upload}, {"digest", digest.hex()}}}, {});
     return committed.ok() ? Ok() : Status(committed.error());
   }
 
@@ -88,9 +108,9 @@ class RemoteBlobStore : public BlobStore {
     std::vector<Answer> answers(requests.size());
     std::vector<bool> have(requests.size());
     size_t missing = requests.size();
-    Millis deadline = clock_.Monotonic() + timeout_, repeat{0};
+    Millis deadline = clock_->Monotonic() + timeout_, repeat{0};
     while (missing > 0) {
-      Millis now = clock_.Monotonic();
+      Millis now = clock_->Monotonic();
       if (now >= deadline) return Error{ErrorCode::kUnreachable, "the blob service does not answer"};
       if (now >= repeat) {
         for (size_t i = 0; i < requests.size(); ++i) {
@@ -101,7 +121,7 @@ class RemoteBlobStore : public BlobStore {
           if (i < payloads.size()) message += payloads[i];
           transport_->Send(message);
         }
-        repeat = now + kRepeatAfter;
+        repeat = now + timeout_ / kRepeats;
       }
       auto bytes = transport_->Receive(std::min(Millis(200), deadline - now));
       if (!bytes) continue;
@@ -122,19 +142,63 @@ class RemoteBlobStore : public BlobStore {
   std::mutex mutex_;
   std::unique_ptr<ClientTransport> transport_;
   Millis timeout_;
-  SystemClock clock_;
+  std::shared_ptr<const Clock> clock_;
   int64_t next_id_ = 1;
 };
 
+// Keeps as many bytes as may be in flight.
+class RemoteBlobWriter : public BlobWriter {
+ public:
+  RemoteBlobWriter(RemoteBlobStore& store, int64_t upload) : store_(store), upload_(upload) {}
+
+  Status Append(std::span<const std::byte> bytes) override {
+    hash_.Update(bytes);
+    waiting_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return waiting_.size() < kBlobCredit * kBlobChunk ? Ok() : SendWaiting();
+  }
+
+  Result<Digest> Finish(const Digest& expected) override {
+    Digest digest(hash_.Finish());
+    if (!expected.is_none() && digest != expected) {
+      return Error{ErrorCode::kCorrupt, "blob " + expected.hex() + ": what was written has SHA-256 " + digest.hex()};
+    }
+    TRY(SendWaiting());
+    std::lock_guard lock(store_.mutex_);
+    TRY(store_.Finish(upload_, digest));
+    return digest;
+  }
+
+ private:
+  Status SendWaiting() {
+    std::lock_guard lock(store_.mutex_);
+    TRY(store_.SendChunks(upload_, sent_, waiting_));
+    sent_ += static_cast<int64_t>(waiting_.size());
+    waiting_.clear();
+    return Ok();
+  }
+
+  RemoteBlobStore& store_;
+  int64_t upload_, sent_ = 0;
+  std::string waiting_;
+  Sha256 hash_;
+};
+
+Result<std::unique_ptr<BlobWriter>> RemoteBlobStore::NewWriter() {
+  std::lock_guard lock(mutex_);
+  ASSIGN_OR_RETURN(auto begun, Exchange({{{"op", "begin"}}}, {}));
+  ASSIGN_OR_RETURN(int64_t upload, IntField(begun[0].head, "upload"));
+  return std::unique_ptr<BlobWriter>(std::make_unique<RemoteBlobWriter>(*this, upload));
+}
+
 }  // namespace
 
-std::unique_ptr<BlobStore> NewRemoteBlobStore(std::unique_ptr<ClientTransport> transport, Millis timeout) {
-  return std::make_unique<RemoteBlobStore>(std::move(transport), timeout);
+std::unique_ptr<BlobStore> NewRemoteBlobStore(std::unique_ptr<ClientTransport> transport, Millis timeout, std::shared_ptr<const Clock> clock) {
+  return std::make_unique<RemoteBlobStore>(std::move(transport), timeout, std::move(clock));
 }
 
 Result<std::unique_ptr<BlobStore>> ConnectBlobStore(const std::string& endpoint, Millis timeout) {
   ASSIGN_OR_RETURN(std::unique_ptr<ClientTransport> transport, ConnectZmq(endpoint));
-  return NewRemoteBlobStore(std::move(transport), timeout);
+  return NewRemoteBlobStore(std::move(transport), timeout, std::make_shared<SystemClock>());
 }
 
 }  // namespace pare::storage

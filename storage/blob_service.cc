@@ -56,19 +56,24 @@ Result<std::string> BlobService::Get(const Json& request) {
 }
 
 Result<std::string> BlobService::Begin(const Json& request) {
-  ASSIGN_OR_RETURN(Digest digest, DigestField(request, "digest"));
-  ASSIGN_OR_RETURN(int64_t size, IntField(request, "size"));
-  if (size < 0 || size > kMaxUploadBytes) return Bad("a blob has at most " + std::to_string(kMaxUploadBytes) + " bytes");
-  ASSIGN_OR_RETURN(bool there, blobs_.Contains(digest));
-  if (there) return "\"ok\":true,\"there\":true,\"upload\":0,\"offset\":" + std::to_string(size) + "}\n";
-  for (auto& [id, upload] : uploads_) {  // an interrupted upload of the same blob goes on
-    if (upload.digest == digest && upload.size == size) {
-      return "\"ok\":true,\"there\":false,\"upload\":" + std::to_string(id) + ",\"offset\":" + std::to_string(upload.bytes.size()) + "}\n";
+  Digest digest;
+  int64_t size = kMaxUploadBytes;
+  if (request.contains("digest")) {
+    ASSIGN_OR_RETURN(digest, DigestField(request, "digest"));
+    ASSIGN_OR_RETURN(size, IntField(request, "size"));
+    if (size < 0 || size > kMaxUploadBytes) return Bad("a blob has at most " + std::to_string(kMaxUploadBytes) + " bytes");
+    ASSIGN_OR_RETURN(bool there, blobs_.Contains(digest));
+    if (there) return "\"ok\":true,\"there\":true,\"upload\":0,\"offset\":" + std::to_string(size) + "}\n";
+    for (auto& [id, upload] : uploads_) {  // an interrupted upload of the same blob goes on
+      if (upload.digest == digest && upload.size == size) {
+        return "\"ok\":true,\"there\":false,\"upload\":" + std::to_string(id) + ",\"offset\":" + std::to_string(upload.have) + "}\n";
+      }
     }
   }
   if (uploads_.size() >= kMaxUploads) uploads_.erase(uploads_.begin());
+  ASSIGN_OR_RETURN(std::unique_ptr<BlobWriter> writer, blobs_.NewWriter());
   int64_t id = next_upload_++;
-  uploads_[id] = Upload{digest, size, {}};
+  uploads_[id] = Upload{digest, size, 0, std::move(writer)};
   return "\"ok\":true,\"there\":false,\"upload\":" + std::to_string(id) + ",\"offset\":0}\n";
 }
 
@@ -78,24 +83,39 @@ Result<std::string> BlobService::Chunk(const Json& request, std::string_view pay
   auto it = uploads_.find(id);
   if (it == uploads_.end()) return Error{ErrorCode::kNotFound, "blob service: no such upload; begin again"};
   Upload& upload = it->second;
-  auto have = static_cast<int64_t>(upload.bytes.size()), more = static_cast<int64_t>(payload.size());
-  if (more > kBlobChunk || offset > have || offset < 0 || offset + more > upload.size) return Bad("chunk outside the upload");
-  // A repeated chunk brings nothing new.
-  if (offset + more > have) upload.bytes += payload.substr(static_cast<size_t>(have - offset));
-  return "\"ok\":true,\"offset\":" + std::to_string(upload.bytes.size()) + "}\n";
+  auto more = static_cast<int64_t>(payload.size());
+  if (more > kBlobChunk || offset < 0 || offset > upload.size || more > upload.size - offset) return Bad("chunk outside the upload");
+  // A repeated chunk brings nothing new; one after a lost one is sent again: the answer tells from where.
+  if (int64_t known = upload.have - offset; known >= 0 && more > known) {
+    Status status = upload.writer->Append(payload.substr(static_cast<size_t>(known)));
+    if (!status.ok()) {  // a part may have been written
+      uploads_.erase(it);
+      return status.error();
+    }
+    upload.have = offset + more;
+  }
+  return "\"ok\":true,\"offset\":" + std::to_string(upload.have) + "}\n";
 }
 
 Result<std::string> BlobService::Commit(const Json& request) {
   ASSIGN_OR_RETURN(int64_t id, IntField(request, "upload"));
   auto it = uploads_.find(id);
-  if (it == uploads_.end()) return Error{ErrorCode::kNotFound, "blob service: no such upload; begin again"};
+  if (it == uploads_.end()) {
+    // A repeated commit finds its upload gone and its blob there.
+    if (auto digest = DigestField(request, "digest"); digest.ok()) {
+      ASSIGN_OR_RETURN(bool there, blobs_.Contains(*digest));
+      if (there) return std::string("\"ok\":true}\n");
+    }
+    return Error{ErrorCode::kNotFound, "blob service: no such upload; begin again"};
+  }
+  Digest digest = it->second.digest;
+  if (digest.is_none()) {
+    ASSIGN_OR_RETURN(digest, DigestField(request, "digest"));
+  }
   Upload upload = std::move(it->second);
   uploads_.erase(it);
-  if (DigestOf(std::string_view(upload.bytes)) != upload.digest) {
-    return Error{ErrorCode::kCorrupt, "blob service: what arrived is not blob " + upload.digest.hex()};
-  }
-  ASSIGN_OR_RETURN(Digest digest, blobs_.Put(std::string_view(upload.bytes)));
-  CHECK(digest == upload.digest);
+  ASSIGN_OR_RETURN(Digest stored, upload.writer->Finish(digest));
+  CHECK(stored == digest);
   return std::string("\"ok\":true}\n");
 }
 

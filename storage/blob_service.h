@@ -1,6 +1,7 @@
 // Blobs over a socket: BlobServer serves a store's blobs on its own thread, ConnectBlobStore is a BlobStore for processes on
 // other hosts (docs/protocol.md, "Blob service"). Chunks of at most kBlobChunk bytes and at most kBlobCredit requests in
-// flight per client bound the memory of both sides. What arrives is verified against its digest before it is stored.
+// flight per client bound the memory of both sides; an upload goes to disk as it comes. What arrives is verified against
+// its digest before it is a blob.
 #pragma once
 
 #include <atomic>
@@ -16,9 +17,9 @@
 namespace pare::storage {
 
 inline constexpr int64_t kBlobChunk = 1 << 20;
-inline constexpr int kBlobCredit = 8;
+inline constexpr size_t kBlobCredit = 8;
 inline constexpr size_t kMaxUploads = 64;                    // at once; the oldest is dropped beyond
-inline constexpr int64_t kMaxUploadBytes = int64_t{4} << 30;  // of one blob
+inline constexpr int64_t kMaxUploadBytes = int64_t{64} << 30;  // of one blob
 
 // The protocol without a socket: request bytes → reply bytes. Belongs to one thread. Never fails: errors are replies.
 class BlobService {
@@ -28,9 +29,10 @@ class BlobService {
 
  private:
   struct Upload {
-    Digest digest;
-    int64_t size = 0;
-    std::string bytes;
+    Digest digest;  // none: the client learns it while it writes, and names it with the commit
+    int64_t size = 0;  // at most
+    int64_t have = 0;
+    std::unique_ptr<BlobWriter> writer;
   };
   Result<std::string> Dispatch(const Json& request, std::string_view payload);
   Result<std::string> Get(const Json& request);
@@ -59,7 +61,7 @@ class BlobServer {
 
 // kUnreachable when the service does not answer within `timeout`, also after repeating. Thread-safe (one request at a time).
 Result<std::unique_ptr<BlobStore>> ConnectBlobStore(const std::string& endpoint, Millis timeout = Millis(30'000));
-// The same over any transport, for tests.
-std::unique_ptr<BlobStore> NewRemoteBlobStore(std::unique_ptr<ClientTransport> transport, Millis timeout);
+// The same over any transport and clock, for tests.
+std::unique_ptr<BlobStore> NewRemoteBlobStore(std::unique_ptr<ClientTransport> transport, Millis timeout, std::shared_ptr<const Clock> clock);
 
 }  // namespace pare::storage

@@ -292,16 +292,28 @@ class SqliteIndex : public Index {
     TRY(Select("ORDER BY model, version", state.versions));
     TRY(Select("", state.aliases));
     for (const JobRow& job : state.jobs) {
-      ASSIGN_OR_RETURN(Statement* query, Prepare("SELECT max(sequence) FROM events WHERE job=?"));
-      query->Bind(job.id);
-      int64_t last = 0;
-      int code = query->Step();
-      if (code == SQLITE_ROW) query->Take(0, last);
-      query->Reset();
-      if (code != SQLITE_ROW) return Fail("cannot read events");
+      ASSIGN_OR_RETURN(int64_t last, Last("SELECT max(sequence) FROM events WHERE job=?", job.id));
       if (last > 0) state.last_event[job.id] = last;
     }
+    for (const AttemptRow& attempt : state.attempts) {
+      if (attempt.outcome != "running") continue;
+      ASSIGN_OR_RETURN(int64_t last, Last("SELECT max(sequence) FROM metrics WHERE key=? AND lease_epoch=?", attempt.key, attempt.epoch));
+      if (last > 0) state.last_point[attempt.key] = last;
+    }
     return Ok();
+  }
+
+  // The newest number; 0 if there is none.
+  template <typename... Args>
+  Result<int64_t> Last(const char* sql, const Args&... args) {
+    ASSIGN_OR_RETURN(Statement* query, Prepare(sql));
+    (query->Bind(args), ...);
+    int64_t last = 0;
+    int code = query->Step();
+    if (code == SQLITE_ROW) query->Take(0, last);
+    query->Reset();
+    if (code != SQLITE_ROW) return Fail("cannot be read");
+    return last;
   }
 
   sqlite3* db_;

@@ -137,6 +137,7 @@ struct StoredState {
   std::vector<VersionRow> versions;
   std::vector<AliasRow> aliases;
   std::map<std::string, int64_t> last_event;  // by job: the newest event's sequence
+  std::map<StepKey, int64_t> last_point;      // the newest metric point's sequence, of attempts that have not ended
 };
 
 }  // namespace pare::storage
