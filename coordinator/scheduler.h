@@ -190,7 +190,7 @@ class Scheduler {
   // scheduler_restore.cc
   void RestoreSteps(storage::StoredState& stored);
   void RestoreJobs(storage::StoredState& stored);
-  void RestoreHold(Step& step);
+  void RestoreHold(Step& step, int64_t newest_point);
 
   // Writing and answering.
   void Write(storage::Row row) { actions_.rows.push_back(std::move(row)); }

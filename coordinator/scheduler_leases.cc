@@ -91,7 +91,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   Hold& hold = *step->hold;
   Confirm(hold);
   // An acknowledgement covers all earlier points. When some are missing, their repetition is waited for.
-  bool gap = hold.newest_point >= 0 && !progress.points.empty() && progress.points.front().sequence > hold.newest_point + 1;
+  bool gap = !progress.points.empty() && progress.points.front().sequence > hold.newest_point + 1;
   if (gap && !hold.gap_since) hold.gap_since = now_.monotonic;
   if (gap && now_.monotonic - *hold.gap_since < kGapPatience) return;
   hold.gap_since.reset();
@@ -105,7 +105,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
     hold.newest_point = point.sequence;
     step->progress = point.values;
   }
-  Acknowledge(peer, progress.lease, "progress", std::max<int64_t>(hold.newest_point, 0));
+  Acknowledge(peer, progress.lease, "progress", hold.newest_point);
 }
 
 void Scheduler::TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const Json& position) {
@@ -199,7 +199,7 @@ Json Scheduler::AssignmentOf(const Step& step) const {
 
 void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   Lease lease{step.key, ++state_.last_epoch};
-  step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .newest_point = 0, .reason = reason,
+  step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .reason = reason,
                    .granted = now_.monotonic, .share = step.share};
   ++state_.shares[step.share].held;
   step.progress = nullptr;

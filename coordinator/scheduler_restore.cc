@@ -114,12 +114,13 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
   for (auto& [key, step] : state_.steps) {
     if (step.state == StepState::kWaiting) RefreshInputs(step);
     if (step.attempts.empty() || step.attempts.back().outcome != "running") continue;
-    RestoreHold(step);
+    auto last_point = stored.last_point.find(key);
+    RestoreHold(step, last_point == stored.last_point.end() ? 0 : last_point->second);
   }
 }
 
 // The worker of an attempt that had not ended may come back with it.
-void Scheduler::RestoreHold(Step& step) {
+void Scheduler::RestoreHold(Step& step, int64_t newest_point) {
   storage::AttemptRow& attempt = step.attempts.back();
   if (step.wanted_by.empty()) {  // its job cannot be read by this release
     attempt.outcome = "cancelled";
@@ -127,7 +128,8 @@ void Scheduler::RestoreHold(Step& step) {
     return Write(attempt);
   }
   size_t share = state_.jobs.at(*step.wanted_by.begin()).share;
-  step.hold = Hold{.epoch = attempt.epoch, .worker = attempt.worker, .confirmed = now_.monotonic, .granted = now_.monotonic, .share = share, .seen = true};
+  step.hold = Hold{.epoch = attempt.epoch, .worker = attempt.worker, .confirmed = now_.monotonic,
+                   .newest_point = newest_point, .granted = now_.monotonic, .share = share, .seen = true};
   ++state_.shares[share].held;
   state_.running.insert(step.key);
   step.state = StepState::kRunning;

@@ -41,7 +41,7 @@ struct Hold {
   int64_t epoch = 0;
   std::string worker;
   Millis confirmed{0};
-  int64_t newest_point = -1;  // sequence of the newest metric point; −1: not known since a restart
+  int64_t newest_point = 0;  // sequence of the newest metric point
   std::optional<Millis> gap_since;  // points arrived that leave out earlier ones
   std::optional<bool> revoked;  // Revoke was sent, with this `keep`
   Millis revoked_at{0};

@@ -29,7 +29,7 @@ void AppendStep(const Step& step, std::string& text) {
   for (const std::string& job : step.wanted_by) text += "  wanted by " + job + "\n";
   for (const StepKey& consumer : step.consumers) text += "  consumer " + consumer.hex() + "\n";
   for (const storage::AttemptRow& attempt : step.attempts) text += "  attempt " + TextOf(attempt) + "\n";
-  if (step.hold) text += "  held " + std::to_string(step.hold->epoch) + "\n";
+  if (step.hold) text += "  held " + std::to_string(step.hold->epoch) + ", points up to " + std::to_string(step.hold->newest_point) + "\n";
 }
 
 }  // namespace

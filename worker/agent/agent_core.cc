@@ -78,13 +78,17 @@ void AgentCore::OnMessage(const Grant& grant) {
   if (next_ && next_->lease == grant.lease) return;
   if (outbox_.HasEnd(grant.lease)) return outbox_.SendEndAgain(grant.lease);
   if (end_by_) return Release(grant.lease);
-  if (step_ && step_->stopped && step_->silent) {
+  // The coordinator gives a worker one step at a time. A newer lease means that the older one is over for it, or will be
+  // with its Released; an older one is late.
+  if ((step_ && grant.lease.epoch < step_->lease.epoch) || (next_ && grant.lease.epoch < next_->lease.epoch)) return Release(grant.lease);
+  if (step_ && !step_->silent) {
+    Warn(NameOf(step_->lease) + " makes way for " + NameOf(grant.lease));
+    StopStep(false);
+  }
+  if (step_) {
     if (next_) Release(next_->lease);
     next_ = grant;
     return;
-  }
-  if (step_) {
-    return Abort(grant.lease, "runner_lost", "the worker is busy with " + NameOf(step_->lease), Millis(0));
   }
   Result<Assignment> assignment = AssignmentFromJson(grant.assignment);
   if (!assignment.ok()) return Abort(grant.lease, "internal", "assignment: " + assignment.error().message, Millis(0));

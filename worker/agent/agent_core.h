@@ -160,7 +160,7 @@ class AgentCore {
   Millis launch_at_{0};  // in kWaiting
 
   std::optional<Step> step_;
-  std::optional<Grant> next_;       // granted while a dropped step is still ending
+  std::optional<Grant> next_;       // granted while an older step is still ending
   std::vector<Digest> cached_;      // newest first
   std::optional<Millis> end_by_;    // set: stopping
 };

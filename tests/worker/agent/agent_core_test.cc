@@ -278,12 +278,21 @@ TEST_F(AgentCoreTest, AGrantOfAFinishedLeaseIsAnsweredWithItsEnd) {
   EXPECT_TRUE(All<BeginStep>(actions).empty());
 }
 
-TEST_F(AgentCoreTest, AGrantWhileAnotherStepRunsIsAborted) {
+TEST_F(AgentCoreTest, ARunningStepMakesWayForANewerGrant) {
   Run();
-  auto aborted = Sent<StepAborted>(Get(GrantOf(kOther)));
-  ASSERT_EQ(aborted.size(), 1u);
-  EXPECT_EQ(aborted[0].lease, kOther);
-  EXPECT_EQ(aborted[0].error_class, "runner_lost");
+  auto ends = All<EndStep>(Get(GrantOf(kOther)));
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_FALSE(ends[0].keep);
+  Actions actions = Report(StepStopped{{}, {}, 1});
+  EXPECT_EQ(All<BeginStep>(actions).at(0).assignment.key, kOtherStep);
+  EXPECT_EQ(Sent<Released>(actions).at(0).lease, kLease);
+}
+
+TEST_F(AgentCoreTest, ALateGrantOfAnOlderLeaseIsGivenBack) {
+  Run(kOther);
+  Actions actions = Get(GrantOf(kLease));
+  EXPECT_EQ(Sent<Released>(actions).at(0).lease, kLease);
+  EXPECT_TRUE(All<EndStep>(actions).empty());
 }
 
 TEST_F(AgentCoreTest, AnAssignmentThatMakesNoSenseIsAborted) {
