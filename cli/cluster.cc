@@ -2,7 +2,10 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <cstdio>
 
 #include "common/files.h"
 #include "common/json.h"
@@ -12,6 +15,7 @@ namespace {
 
 constexpr Millis kReadyTimeout{10'000};
 constexpr Millis kFirstAlone{1000};
+constexpr int64_t kMaxLogBytes = 8 << 20;
 
 // The line `ready {…}` that a coordinator prints, or nothing when it ends or the time is over.
 std::string ReadLine(int fd, Millis timeout, const Clock& clock) {
@@ -28,18 +32,29 @@ std::string ReadLine(int fd, Millis timeout, const Clock& clock) {
   return "";
 }
 
-std::string LastLine(const std::string& path) {
+// What a program that ended has to say: the message of its last log line ("time level component[pid] message").
+std::string LastMessage(const std::string& path) {
   auto text = ReadFile(path);
-  if (!text.ok() || text->empty()) return "";
+  if (!text.ok() || text->empty()) return "it left no message";
   while (!text->empty() && text->back() == '\n') text->pop_back();
-  return text->substr(text->rfind('\n') + 1);
+  std::string line = text->substr(text->rfind('\n') + 1);
+  size_t bracket = line.find("] ");
+  return bracket == std::string::npos ? line : line.substr(bracket + 2);
+}
+
+// Logs are appended to from run to run; one that has grown makes room, and the last one before it is kept.
+void RotateLog(const std::string& path) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) == 0 && info.st_size > kMaxLogBytes) std::rename(path.c_str(), (path + ".old").c_str());
 }
 
 }  // namespace
 
 Result<std::unique_ptr<LocalCluster>> LocalCluster::Start(const ClusterOptions& options) {
   std::unique_ptr<LocalCluster> cluster(new LocalCluster(options));
-  TRY(MakeDirectories(options.store + "/logs"));
+  if (Status made = MakeDirectories(options.logs); !made.ok()) {
+    return Error{ErrorCode::kIo, made.error().message + "; choose a --store that can be written"};
+  }
   cluster->endpoint_ = options.endpoint;
   if (options.endpoint.empty()) {
     // The previous coordinator of this store may be ending right now: its lock goes with it.
@@ -63,6 +78,7 @@ Status LocalCluster::StartCoordinator() {
     spawn.arguments.push_back("--listen");  // the same address again, so that workers find it
     spawn.arguments.push_back(endpoint_);
   }
+  RotateLog(LogPath("coordinator"));
   spawn.pipe_stdout = true;
   spawn.output_path = LogPath("coordinator");
   spawn.own_group = true;
@@ -70,7 +86,7 @@ Status LocalCluster::StartCoordinator() {
   std::string line = ReadLine(coordinator_->stdout_fd(), kReadyTimeout, clock_);
   if (line.rfind("ready ", 0) != 0) {
     coordinator_->Terminate(Millis(1000));
-    std::string last = LastLine(spawn.output_path);
+    std::string last = LastMessage(spawn.output_path);
     bool held = last.find("in use by") != std::string::npos;
     return Error{held ? ErrorCode::kConflict : ErrorCode::kIo, "the coordinator did not start: " + last + " (log: " + spawn.output_path + ")"};
   }
@@ -81,9 +97,10 @@ Status LocalCluster::StartCoordinator() {
 
 Status LocalCluster::StartWorker(size_t index) {
   SpawnOptions spawn;
-  spawn.arguments = {ExecutableDirectory() + "/pare-worker", "--coordinator", endpoint_, "--store", options_.store, "--threads",
-                     std::to_string(options_.threads), "--log-level", options_.log_level};
+  spawn.arguments = {ExecutableDirectory() + "/pare-worker", "--coordinator", endpoint_, "--threads", std::to_string(options_.threads), "--log-level",
+                     options_.log_level};
   spawn.output_path = LogPath("worker-" + std::to_string(index + 1));
+  RotateLog(spawn.output_path);
   spawn.own_group = true;
   if (index == workers_.size()) workers_.emplace_back();
   ASSIGN_OR_RETURN(workers_[index], Process::Spawn(spawn));
@@ -110,13 +127,6 @@ Status LocalCluster::Supervise() {
     TRY(StartWorker(i));
   }
   return Ok();
-}
-
-void LocalCluster::EndAtOnce() {
-  for (auto& worker : workers_) {
-    if (worker) worker->Signal(SIGKILL);
-  }
-  if (coordinator_) coordinator_->Signal(SIGKILL);
 }
 
 LocalCluster::~LocalCluster() {

@@ -13,8 +13,9 @@
 namespace pare::cli {
 
 struct ClusterOptions {
-  std::string store;
+  std::string store;     // of the coordinator to start
   std::string endpoint;  // of a coordinator that lives already; empty: start one
+  std::string logs;      // directory for the processes' logs
   int workers = 1;
   int threads = 1;
   std::string log_level = "info";
@@ -38,13 +39,12 @@ class LocalCluster {
     restarts_ = 0;
     progressed_ = true;
   }
-  void EndAtOnce();  // SIGKILL to all
 
  private:
   explicit LocalCluster(ClusterOptions options) : options_(std::move(options)) {}
   Status StartCoordinator();
   Status StartWorker(size_t index);
-  std::string LogPath(const std::string& name) const { return options_.store + "/logs/" + name + ".log"; }
+  std::string LogPath(const std::string& name) const { return options_.logs + "/" + name + ".log"; }
 
   ClusterOptions options_;
   std::string endpoint_;

@@ -8,21 +8,11 @@
 #include "model/safetensors.h"
 #include "storage/artifact.h"
 #include "storage/checkpoint.h"
-#include "storage/store.h"
 
 namespace pare::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-int Ask(const Target& target, const std::string& method, const Json& args, const std::function<std::string(const Json&)>& render) {
-  auto connection = Connect(target);
-  if (!connection.ok()) return Fail(connection.error(), target.json);
-  auto result = (*connection)->Call(method, args);
-  if (!result.ok()) return Fail(result.error(), target.json);
-  std::fputs((target.json ? Canonical(*result) + "\n" : render(*result)).c_str(), stdout);
-  return 0;
-}
 
 // "fashion-lenet@3" → name and version; 0: the champion.
 Result<std::pair<std::string, int64_t>> ParseName(const std::string& text) {
@@ -35,47 +25,80 @@ Result<std::pair<std::string, int64_t>> ParseName(const std::string& text) {
   return std::pair<std::string, int64_t>(text.substr(0, at), std::stoll(version));
 }
 
+constexpr const char* kTensors = "model.safetensors";
+constexpr const char* kGraph = "graph.json";
+constexpr const char* kConfig = "config.json";
+
 Status WriteExport(const std::string& directory, const storage::Checkpoint& checkpoint, const Json& model, const Json& manifest) {
-  TRY(model::WriteSafetensors(directory + "/model.safetensors", checkpoint.tensors, {{"format", "pt"}}));
-  TRY(WriteFileDurably(directory + "/graph.json", model::ToJson(checkpoint.graph).dump(2) + "\n"));
+  TRY(model::WriteSafetensors(directory + "/" + kTensors, checkpoint.tensors, {{"format", "pt"}}));
+  TRY(WriteFileDurably(directory + "/" + kGraph, model::ToJson(checkpoint.graph).dump(2) + "\n"));
   Json config = {{"name", model["name"]}, {"version", model["version"]}, {"artifact", model["artifact"]}, {"step", manifest.value("step", "")},
                  {"evidence", model.value("evidence", Json::object())}, {"data", checkpoint.notes.value("data", Json())}, {"results", manifest["results"]}};
-  return WriteFileDurably(directory + "/config.json", config.dump(2) + "\n");
+  return WriteFileDurably(directory + "/" + kConfig, config.dump(2) + "\n");
+}
+
+// An export goes where nothing is; with `force` also where an older export is, and nothing else.
+Status CheckPlace(const std::string& directory, bool force) {
+  std::error_code code;
+  if (!fs::exists(directory, code)) return Ok();
+  if (!fs::is_directory(directory, code)) return Error{ErrorCode::kInvalid, directory + " exists and is not a directory; choose another"};
+  for (const auto& entry : fs::directory_iterator(directory, code)) {
+    std::string name = entry.path().filename().string();
+    if (!force) return Error{ErrorCode::kInvalid, directory + " is not empty; choose another directory, or replace an older export with --force"};
+    if (name != kTensors && name != kGraph && name != kConfig) {
+      return Error{ErrorCode::kInvalid, directory + " holds '" + name + "', which is not of an export: --force does not remove it; choose another directory"};
+    }
+  }
+  return code ? Status(SystemError("cannot read " + directory, code.value())) : Ok();
+}
+
+struct Exported {
+  Json model, manifest;
+  storage::Checkpoint checkpoint;
+};
+
+Result<Exported> FetchModel(const Target& target, const std::string& name) {
+  ASSIGN_OR_RETURN(auto wanted, ParseName(name));
+  ASSIGN_OR_RETURN(auto connection, Connect(target));
+  ASSIGN_OR_RETURN(Json model, connection->Call("resolve_model", {{"name", wanted.first}, {"version", wanted.second}}));
+  ASSIGN_OR_RETURN(auto blobs, OpenBlobs(*connection));
+  ASSIGN_OR_RETURN(Digest digest, DigestField(model, "artifact"));
+  auto read = [&]() -> Result<Exported> {
+    ASSIGN_OR_RETURN(storage::Artifact artifact, storage::GetArtifact(*blobs, digest));
+    auto reference = artifact.blobs.find("checkpoint");
+    if (reference == artifact.blobs.end()) return Error{ErrorCode::kCorrupt, "it holds no checkpoint"};
+    ASSIGN_OR_RETURN(storage::BlobView view, blobs->Get(reference->second.digest));
+    ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::DecodeCheckpoint(view.bytes));
+    return Exported{model, storage::ToJson(artifact), std::move(checkpoint)};
+  };
+  auto exported = read();
+  if (exported.ok()) return exported;
+  Error error = exported.error().With("artifact " + digest.brief() + " of " + name);
+  if (error.code == ErrorCode::kNotFound) error.code = ErrorCode::kCorrupt;  // the model is there, its bytes are not
+  return error;
 }
 
 Status Export(const Target& target, const std::string& name, const std::string& directory, bool force) {
-  ASSIGN_OR_RETURN(auto wanted, ParseName(name));
+  TRY(CheckPlace(directory, force));
+  ASSIGN_OR_RETURN(Exported exported, FetchModel(target, name));
+  std::string place = fs::absolute(directory).lexically_normal().string();
+  while (place.size() > 1 && place.back() == '/') place.pop_back();
+  // Written beside it and renamed: a reader sees the whole export or none.
+  std::string temporary = place + ".pare-partial";
   std::error_code code;
-  if (fs::exists(directory, code) && (!fs::is_directory(directory, code) || (!fs::is_empty(directory, code) && !force))) {
-    return Error{ErrorCode::kInvalid, directory + " exists and is not an empty directory; choose another, or give --force"};
-  }
-  ASSIGN_OR_RETURN(auto connection, Connect(target));
-  ASSIGN_OR_RETURN(Json model, connection->Call("resolve_model", {{"name", wanted.first}, {"version", wanted.second}}));
-  ASSIGN_OR_RETURN(Json ping, connection->Call("ping", Json::object()));
-  auto blobs = storage::OpenBlobDirectory(storage::StorePaths(ping.value("store", target.store)));
-  ASSIGN_OR_RETURN(Digest digest, DigestField(model, "artifact"));
-  ASSIGN_OR_RETURN(storage::Artifact artifact, storage::GetArtifact(*blobs, digest));
-  auto reference = artifact.blobs.find("checkpoint");
-  if (reference == artifact.blobs.end()) return Error{ErrorCode::kCorrupt, "artifact " + digest.hex() + " holds no checkpoint"};
-  ASSIGN_OR_RETURN(storage::BlobView view, blobs->Get(reference->second.digest));
-  ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::DecodeCheckpoint(view.bytes));
-  // Written beside the target and renamed: a reader sees the whole export or none.
-  std::string temporary = fs::absolute(directory).lexically_normal().string();
-  while (temporary.size() > 1 && temporary.back() == '/') temporary.pop_back();
-  std::string final = temporary;
-  temporary += ".partial";
   fs::remove_all(temporary, code);
   TRY(MakeDirectories(temporary));
-  Status written = WriteExport(temporary, checkpoint, model, storage::ToJson(artifact));
+  Status written = WriteExport(temporary, exported.checkpoint, exported.model, exported.manifest);
   if (!written.ok()) {
     fs::remove_all(temporary, code);
     return written;
   }
-  fs::remove_all(final, code);
-  fs::rename(temporary, final, code);
-  if (code) return SystemError("cannot rename " + temporary + " to " + final, code.value());
-  if (target.json) std::printf("%s\n", Canonical({{"directory", final}, {"name", model["name"]}, {"version", model["version"]}, {"artifact", model["artifact"]}}).c_str());
-  else std::printf("%s@%s → %s (model.safetensors, graph.json, config.json)\n", model["name"].get<std::string>().c_str(), Canonical(model["version"]).c_str(), final.c_str());
+  fs::remove_all(place, code);
+  fs::rename(temporary, place, code);
+  if (code) return SystemError("cannot rename " + temporary + " to " + place, code.value());
+  const Json& model = exported.model;
+  if (target.json) std::printf("%s\n", Canonical({{"directory", place}, {"name", model["name"]}, {"version", model["version"]}, {"artifact", model["artifact"]}}).c_str());
+  else std::printf("%s@%s → %s (%s, %s, %s)\n", model["name"].get<std::string>().c_str(), Canonical(model["version"]).c_str(), place.c_str(), kTensors, kGraph, kConfig);
   return Ok();
 }
 
@@ -83,39 +106,44 @@ Status Export(const Target& target, const std::string& name, const std::string& 
 
 void AddModelCommands(CLI::App& app, Context& context) {
   CLI::App* command = AddCommand(app, context, "models", "Lists the promoted models, their versions and aliases.", "pare models");
+  command->group("Models");
   command->callback([&context] { context.action = [&context] { return Ask(context.target, "models", Json::object(), RenderModels); }; });
 
-  struct Promote { std::string name, job, step; int64_t version = 0; };
+  struct Promote { std::string name, job = "last", step; std::optional<int> version; };
   auto promote = std::make_shared<Promote>();
-  command = AddCommand(app, context, "promote", "Makes a version, or a job's candidate, the champion of a model.", "pare promote fashion-lenet --job last --step gradual-90/02-retrain");
-  command->add_option("NAME", promote->name, "name of the model")->required();
-  command->add_option("--version", promote->version, "an existing version");
-  command->add_option("--job", promote->job, "with --step: a candidate of this job becomes a new version");
-  command->add_option("--step", promote->step, "name of the candidate's step");
-  auto moved = [](const Json& r) { return r.value("name", "") + ": champion is now version " + Canonical(r["version"]) + " (was " + Canonical(r["previous"]) + ")\n"; };
+  command = AddCommand(app, context, "promote", "Makes a version, or a job's candidate, the champion of a model.", "pare promote tiny --job last --step iterative/02-retrain");
+  command->group("Models");
+  command->add_option("NAME", promote->name, "name of the model")->required()->type_name("");
+  AddCount(command, "--version", promote->version, 1, 1'000'000'000, "an existing version becomes the champion");
+  command->add_option("--step", promote->step, "the candidate that this step made becomes a new version, and the champion")->type_name("STEP");
+  command->add_option("--job", promote->job, "the job of --step; default last")->type_name("JOB");
+  auto moved = [](const Json& r) {
+    return r.value("name", "") + ": champion is now version " + Canonical(r["version"]) + (r["previous"].is_number() ? ", before it was " + Canonical(r["previous"]) : "") + "\n";
+  };
   command->callback([&context, promote, moved] {
     context.action = [&context, promote, moved] {
-      bool by_version = promote->version > 0, by_step = !promote->step.empty();
-      if (by_version == by_step) return Fail({ErrorCode::kInvalid, "promote: give either --version N, or --job JOB and --step STEP"}, context.target.json);
+      if (promote->version.has_value() != promote->step.empty()) return Fail({ErrorCode::kInvalid, "promote: give either --version N, or --step STEP (and --job JOB)"}, context.target.json);
       Json args = {{"name", promote->name}};
-      if (by_version) args["version"] = promote->version;
-      else args["job"] = promote->job.empty() ? "last" : promote->job, args["step"] = promote->step;
+      if (promote->version) args["version"] = *promote->version;
+      else args["job"] = promote->job, args["step"] = promote->step;
       return Ask(context.target, "promote", args, moved);
     };
   });
 
   auto rollback = std::make_shared<std::string>();
-  command = AddCommand(app, context, "rollback", "Makes the previous champion of a model the champion again.", "pare rollback fashion-lenet");
-  command->add_option("NAME", *rollback, "name of the model")->required();
+  command = AddCommand(app, context, "rollback", "Makes the previous champion of a model the champion again.", "pare rollback tiny");
+  command->group("Models");
+  command->add_option("NAME", *rollback, "name of the model")->required()->type_name("");
   command->callback([&context, rollback, moved] {
     context.action = [&context, rollback, moved] { return Ask(context.target, "rollback", {{"name", *rollback}}, moved); };
   });
 
   struct ExportOptions { std::string name, directory; bool force = false; };
   auto options = std::make_shared<ExportOptions>();
-  command = AddCommand(app, context, "export", "Writes a promoted model as safetensors with its graph and lineage.", "pare export fashion-lenet out/");
-  command->add_option("NAME", options->name, "NAME or NAME@VERSION")->required();
-  command->add_option("DIR", options->directory, "directory to write")->required();
+  command = AddCommand(app, context, "export", "Writes a promoted model as safetensors with its graph and lineage.", "pare export tiny exported/");
+  command->group("Models");
+  command->add_option("NAME", options->name, "NAME (its champion) or NAME@VERSION")->required()->type_name("");
+  command->add_option("DIR", options->directory, "directory to write; must be empty or absent")->required()->type_name("");
   command->add_flag("--force", options->force, "replace what is in the directory");
   command->callback([&context, options] {
     context.action = [&context, options] {

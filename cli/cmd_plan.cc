@@ -1,66 +1,102 @@
-// plan: what a recipe would run, without running anything. The same planner as the coordinator's.
+// plan: what a recipe would run, without running anything. The same planner as the coordinator's, asked with what the
+// coordinator (or the store) knows of the steps.
 #include <cstdio>
+#include <filesystem>
 #include <set>
 
 #include "cli/commands.h"
 #include "cli/recipe_input.h"
 #include "cli/render.h"
 #include "recipes/planner.h"
-#include "storage/index.h"
 #include "storage/store.h"
 
 namespace pare::cli {
 namespace {
 
-// Keys whose artifacts the store has, also beside a living coordinator; no store: none.
-Result<std::set<StepKey>> CachedKeys(const std::string& store) {
-  std::set<StepKey> keys;
-  auto index = storage::Index::OpenForReading(storage::StorePaths(store).index());
-  if (!index.ok() && index.error().code == ErrorCode::kNotFound) return keys;
-  if (!index.ok()) return index.error();
-  ASSIGN_OR_RETURN(storage::StoredState state, (*index)->Load());
-  for (const storage::ArtifactRow& row : state.artifacts) keys.insert(row.key);
-  return keys;
+enum class Known { kNothing, kDone, kFailed };  // of a step; failed: it would fail again
+
+// Asks for the keys that `known` lacks. Nothing is known where there is no store yet.
+Status LearnKeys(const Target& target, const std::vector<recipes::PlannedStep>& plan, std::map<StepKey, Known>& known) {
+  Json keys = Json::array();
+  for (const recipes::PlannedStep& step : plan) {
+    if (known.emplace(step.key, Known::kNothing).second) keys.push_back(step.key.hex());
+  }
+  std::error_code ignored;
+  bool anything = !target.coordinator.empty() || std::filesystem::exists(storage::StorePaths(target.store).index(), ignored);
+  if (keys.empty() || !anything) return Ok();
+  ASSIGN_OR_RETURN(auto connection, Connect(target));
+  ASSIGN_OR_RETURN(Json states, connection->Call("known", {{"keys", std::move(keys)}}));
+  for (const auto& [hex, state] : states.items()) {
+    ASSIGN_OR_RETURN(StepKey key, StepKey::FromHex(hex));
+    known[key] = state == "done" ? Known::kDone : Known::kFailed;
+  }
+  return Ok();
+}
+
+// All steps of the job if nothing more fails than what is known to.
+Result<std::vector<recipes::PlannedStep>> PlanWith(const Target& target, const recipes::ResolvedRecipe& resolved, std::map<StepKey, Known>& known) {
+  std::vector<recipes::PlannedStep> plan = recipes::FullPlan(resolved);
+  recipes::Outcomes outcomes;
+  for (size_t before = 1; before != known.size();) {  // a failure makes another decision step, with another key
+    before = known.size();
+    TRY(LearnKeys(target, plan, known));
+    for (const auto& [key, what] : known) outcomes[key].done = what != Known::kFailed;
+    plan = recipes::Next(resolved, outcomes);
+  }
+  return plan;
+}
+
+Result<Json> StepLine(const recipes::PlannedStep& step, const recipes::ResolvedRecipe& resolved, const std::map<StepKey, std::string>& names) {
+  ASSIGN_OR_RETURN(recipes::Prediction p, recipes::Predict(step, resolved));
+  Json inputs = Json::object();
+  for (const auto& [role, key] : step.spec.inputs) inputs[role] = names.at(key);
+  Json line = {{"name", step.name}, {"variant", step.variant}, {"kind", step.spec.kind}, {"key", step.key.hex()}, {"inputs", std::move(inputs)},
+               {"parameters", p.parameters}, {"parameters_nonzero", p.parameters_nonzero}, {"multiply_adds", p.multiply_adds},
+               {"multiply_adds_nonzero", p.multiply_adds_nonzero}, {"bytes", p.checkpoint_bytes}, {"seconds", p.seconds}};
+  if (step.spec.kind == "evaluate") line["split"] = step.spec.params.at("split");
+  return line;
 }
 
 Result<Json> MakePlan(const Target& target, const std::string& path, bool resolved_only) {
   ASSIGN_OR_RETURN(recipes::Recipe recipe, ReadRecipe(path));
-  ASSIGN_OR_RETURN(Inputs inputs, PrepareInputs(recipe, path, nullptr));
+  ASSIGN_OR_RETURN(Inputs inputs, PrepareInputs(recipe, path));
   ASSIGN_OR_RETURN(recipes::ResolvedRecipe resolved, recipes::Resolve(recipe, inputs.data, inputs.weights));
   if (resolved_only) return resolved.tree;
-  ASSIGN_OR_RETURN(std::set<StepKey> cached, CachedKeys(target.store));
+  std::map<StepKey, Known> known;
+  ASSIGN_OR_RETURN(auto plan, PlanWith(target, resolved, known));
   Json steps = Json::array(), warnings = Json::array();
-  int64_t to_run = 0, reused = 0;
+  int64_t to_run = 0, cached = 0;
   double seconds = 0;
-  std::set<StepKey> seen;
-  for (const recipes::PlannedStep& step : recipes::FullPlan(resolved)) {
-    ASSIGN_OR_RETURN(recipes::Prediction p, recipes::Predict(step, resolved));
-    bool have = cached.count(step.key) > 0, shared = !seen.insert(step.key).second;
-    (have ? reused : to_run) += !shared;
-    if (!have && !shared) seconds += p.seconds;
-    steps.push_back({{"name", step.name}, {"variant", step.variant}, {"kind", step.spec.kind}, {"key", step.key.hex()},
-                     {"state", have ? "cached" : shared ? "shared" : "to run"}, {"parameters", p.parameters}, {"parameters_nonzero", p.parameters_nonzero},
-                     {"multiply_adds", p.multiply_adds}, {"bytes", p.checkpoint_bytes}, {"seconds", p.seconds}});
+  std::map<StepKey, std::string> names;
+  for (const recipes::PlannedStep& step : plan) {
+    bool shared = !names.emplace(step.key, step.name).second;
+    ASSIGN_OR_RETURN(Json line, StepLine(step, resolved, names));
+    Known what = known.at(step.key);
+    line["state"] = what == Known::kDone ? "cached" : what == Known::kFailed ? "failed" : shared ? "shared" : "to run";
+    cached += what == Known::kDone && !shared;
+    if (line["state"] == "to run") ++to_run, seconds += line["seconds"].get<double>();
+    steps.push_back(std::move(line));
   }
   for (const recipes::Finding& f : resolved.warnings) {
     warnings.push_back((f.line > 0 ? path + ":" + std::to_string(f.line) + ":" + std::to_string(f.column) + ": " : "") + f.text);
   }
-  return Json{{"resolved", resolved.tree}, {"steps", std::move(steps)}, {"to_run", to_run}, {"cached", reused}, {"seconds", seconds}, {"warnings", std::move(warnings)}};
+  return Json{{"resolved", resolved.tree}, {"steps", std::move(steps)}, {"to_run", to_run}, {"cached", cached}, {"seconds", seconds}, {"warnings", std::move(warnings)}};
 }
 
 }  // namespace
 
 void AddPlanCommand(CLI::App& app, Context& context) {
   auto options = std::make_shared<std::pair<std::string, bool>>();
-  CLI::App* command = AddCommand(app, context, "plan", "Shows the steps a recipe would run, what is cached, and predicted size and time.", "pare plan recipes/fashion-lenet.yaml");
-  command->add_option("RECIPE", options->first, "recipe file (YAML)")->required();
-  command->add_flag("--resolved", options->second, "print the recipe with every default written out");
+  CLI::App* command = AddCommand(app, context, "plan", "Shows what a recipe would run: steps, what is cached, predicted size and time.", "pare plan recipes/tiny.yaml");
+  command->group("Jobs");
+  command->add_option("RECIPE", options->first, "recipe file (YAML)")->required()->type_name("");
+  command->add_flag("--resolved", options->second, "print the recipe with every default written out as JSON");
   command->callback([&context, options] {
     context.action = [&context, options] {
       auto plan = MakePlan(context.target, options->first, options->second);
       if (!plan.ok()) return Fail(plan.error(), context.target.json);
-      bool json = context.target.json || options->second;
-      std::printf("%s\n", json ? (options->second ? plan->dump(2) : Canonical(*plan)).c_str() : RenderPlan(*plan).c_str());
+      std::string text = options->second ? plan->dump(2) + "\n" : context.target.json ? Canonical(*plan) + "\n" : RenderPlan(*plan);
+      std::fputs(text.c_str(), stdout);
       return 0;
     };
   });

@@ -14,142 +14,200 @@
 namespace pare::cli {
 namespace {
 
+constexpr int kExitInterrupted = 130;
+constexpr int kMaxWorkers = 256, kMaxThreads = 256;
+constexpr Millis kRunPatience{3'000};
+constexpr int kSubmitTries = 3;
+
 struct RunOptions {
   std::string recipe;
-  int workers = 0, threads = 1;
+  std::optional<int> workers, threads;
 };
 
-Json SubmitArgs(const recipes::Recipe& recipe, const Inputs& inputs, bool reuse) {
+Json SubmitArgs(const recipes::Recipe& recipe, const Inputs& inputs) {
   return {{"recipe", recipe.text()}, {"recipe_name", recipe.name()}, {"data", data::ToJson(inputs.data)},
-          {"weights", inputs.weights.is_none() ? "" : inputs.weights.hex()}, {"reuse", reuse}};
+          {"weights", inputs.weights.is_none() ? "" : inputs.weights.hex()}, {"reuse", true}};
 }
-
-int ExitOf(const std::string& state) { return state == "done" ? 0 : 1; }
 
 int PrintReport(Connection& connection, const std::string& job, bool json, const std::string& state) {
   auto report = connection.Call("report", {{"job", job}});
   if (!report.ok()) return Fail(report.error(), json);
-  std::printf("%s\n", json ? Canonical(*report).c_str() : RenderReport(*report).c_str());
-  return ExitOf(state);
+  std::string text = json ? Canonical(*report) + "\n" : RenderReport(*report);
+  std::fputs(text.c_str(), stdout);
+  return state == "done" ? 0 : 1;
 }
 
-int Run(const Target& target, RunOptions options) {
+// "job j6ea6bda63 tiny (resumed), 5 steps cached", and the warnings.
+void TellSubmitted(const recipes::Recipe& recipe, const Json& submitted) {
+  for (const Json& w : submitted.value("warnings", Json::array())) std::fprintf(stderr, "warning: %s\n", w.is_string() ? w.get<std::string>().c_str() : Canonical(w).c_str());
+  int64_t cached = submitted.value("cached", int64_t{0});
+  std::fprintf(stderr, "job %s %s%s%s\n", submitted.value("job", "").c_str(), recipe.tree().value("name", "").c_str(),
+               submitted.value("resumed", false) ? " (resumed)" : "", cached > 0 ? (", " + std::to_string(cached) + " steps cached").c_str() : "");
+}
+
+// ---- run ----
+
+ClusterOptions OptionsOf(const Target& target, const RunOptions& options) {
+  ClusterOptions cluster{target.store, target.coordinator, target.store + "/logs"};
+  cluster.threads = options.threads.value_or(1);
+  cluster.workers = options.workers.value_or(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / cluster.threads));
+  // The store of another coordinator is not ours to write logs into, and may be elsewhere.
+  if (!target.coordinator.empty()) cluster.logs = CacheDirectory() + "/logs";
+  return cluster;
+}
+
+Result<Json> SubmitTo(LocalCluster& cluster, Connection& connection, const Json& args) {
+  auto submitted = connection.Call("submit", args);
+  for (int i = 1; i < kSubmitTries && !submitted.ok() && submitted.error().code == ErrorCode::kUnreachable; ++i) {
+    TRY(cluster.Supervise());
+    submitted = connection.Call("submit", args);  // submitting twice gives the same job
+  }
+  return submitted;
+}
+
+int FollowRun(const Target& target, LocalCluster& cluster, Connection& connection, const std::string& job) {
+  FollowOptions follow;
+  follow.job = job;
+  follow.quiet = target.json;
+  follow.pause_on_interrupt = true;
+  follow.every_turn = [&] { return cluster.Supervise(); };
+  follow.on_progress = [&] { cluster.NoteProgress(); };
+  auto state = Follow(connection, follow);
+  if (!state.ok() && state.error().code == ErrorCode::kStopped) {
+    std::fprintf(stderr, "pare: job %s is paused; the same command resumes it\n", job.c_str());
+    return kExitInterrupted;
+  }
+  if (!state.ok()) return Fail(state.error(), target.json);
+  return PrintReport(connection, job, target.json, *state);
+}
+
+int Interrupted() {
+  std::fprintf(stderr, "pare: interrupted before the job was submitted\n");
+  return kExitInterrupted;
+}
+
+int Run(const Target& target, const RunOptions& options) {
   auto recipe = ReadRecipe(options.recipe);
   if (!recipe.ok()) return Fail(recipe.error(), target.json);
   CatchInterrupts();
-  ClusterOptions cluster_options{target.store, target.coordinator, options.workers, options.threads, "info"};
-  if (options.workers <= 0) cluster_options.workers = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / options.threads);
+  ClusterOptions cluster_options = OptionsOf(target, options);
   if (cluster_options.endpoint.empty()) {
     auto living = storage::FindCoordinator(target.store);
     if (!living.ok()) return Fail(living.error(), target.json);
     if (*living) cluster_options.endpoint = (*living)->endpoint;
   }
-  // Data that cannot be read must not leave a store behind.
-  storage::StorePaths paths(target.store);
-  bool fresh = ::access(paths.index().c_str(), F_OK) != 0;
-  if (fresh) {
-    auto checked = PrepareInputs(*recipe, options.recipe, nullptr);
-    if (!checked.ok()) return Fail(checked.error(), target.json);
-    auto resolved = recipes::Resolve(*recipe, checked->data, checked->weights);
-    if (!resolved.ok()) return Fail(resolved.error(), target.json);
-  }
+  // Bad input must not leave a store behind, or start anything.
+  auto inputs = PrepareInputs(*recipe, options.recipe);
+  if (!inputs.ok()) return Fail(inputs.error(), target.json);
+  auto resolved = recipes::Resolve(*recipe, inputs->data, inputs->weights);
+  if (!resolved.ok()) return Fail(resolved.error(), target.json);
+  if (Interrupts() > 0) return Interrupted();
   auto cluster = LocalCluster::Start(cluster_options);
   if (!cluster.ok()) return Fail(cluster.error(), target.json);
-  auto blobs = storage::OpenBlobDirectory(paths);
-  auto inputs = PrepareInputs(*recipe, options.recipe, blobs.get());
-  if (!inputs.ok()) return Fail(inputs.error(), target.json);
-  auto connection = ConnectTo((*cluster)->endpoint(), Millis(3000));
+  auto connection = ConnectTo((*cluster)->endpoint(), kRunPatience);
   if (!connection.ok()) return Fail(connection.error(), target.json);
-  auto submitted = (*connection)->Call("submit", SubmitArgs(*recipe, *inputs, true));
-  for (int i = 0; i < 3 && !submitted.ok() && submitted.error().code == ErrorCode::kUnreachable; ++i) {
-    if (Status s = (*cluster)->Supervise(); !s.ok()) return Fail(s.error(), target.json);
-    submitted = (*connection)->Call("submit", SubmitArgs(*recipe, *inputs, true));
-  }
+  auto blobs = OpenBlobs(**connection);
+  if (!blobs.ok()) return Fail(blobs.error(), target.json);
+  if (Status stored = StoreInputs(*recipe, options.recipe, **blobs, *inputs); !stored.ok()) return Fail(stored.error(), target.json);
+  if (Interrupts() > 0) return Interrupted();
+  auto submitted = SubmitTo(**cluster, **connection, SubmitArgs(*recipe, *inputs));
   if (!submitted.ok()) return Fail(submitted.error(), target.json);
-  std::string job = submitted->at("job").get<std::string>();
-  for (const Json& w : submitted->value("warnings", Json::array())) {
-    std::fprintf(stderr, "warning: %s\n", w.is_string() ? w.get<std::string>().c_str() : w.value("text", "").c_str());
-  }
-  std::fprintf(stderr, "job %s%s\n", job.c_str(), submitted->value("resumed", false) ? " (resumed)" : "");
-  FollowOptions follow;
-  follow.job = job;
-  follow.quiet = target.json;
-  follow.pause_on_interrupt = true;
-  follow.every_turn = [&] { return (*cluster)->Supervise(); };
-  follow.on_progress = [&] { (*cluster)->NoteProgress(); };
-  auto state = Follow(**connection, follow);
-  if (!state.ok() && state.error().code == ErrorCode::kStopped) {
-    if (Interrupts() > 1) (*cluster)->EndAtOnce();
-    std::fprintf(stderr, "pare: interrupted; the same command resumes job %s\n", job.c_str());
-    return 130;
-  }
-  if (!state.ok()) return Fail(state.error(), target.json);
-  return PrintReport(**connection, job, target.json, *state);
+  TellSubmitted(*recipe, *submitted);
+  return FollowRun(target, **cluster, **connection, submitted->at("job").get<std::string>());
 }
 
-int WatchJob(const Target& target, const std::string& job) {
-  auto connection = Connect(target);
-  if (!connection.ok()) return Fail(connection.error(), target.json);
+// ---- submit, watch ----
+
+// Nobody runs the steps of a store that a command has opened itself.
+Error NobodyRuns(const std::string& job, const std::string& store) {
+  return Error{ErrorCode::kUnreachable, "no coordinator runs job " + job + " of store " + store +
+                                            "; go on with `pare run RECIPE`, or start `pare coordinator --store " + store + "` and `pare worker`"};
+}
+
+int WatchJob(const Target& target, Connection& connection, const std::string& job) {
   CatchInterrupts();
+  if (connection.local()) {
+    auto watch = connection.Call("watch", {{"job", job}, {"after", 0}});
+    if (!watch.ok()) return Fail(watch.error(), target.json);
+    const Json& summary = (*watch)["job"];
+    if (summary["state"] == "running") return Fail(NobodyRuns(summary.value("id", ""), target.store), target.json);
+  }
   FollowOptions follow;
   follow.job = job;
   follow.quiet = target.json;
-  auto state = Follow(**connection, follow);
-  if (!state.ok()) return state.error().code == ErrorCode::kStopped ? 130 : Fail(state.error(), target.json);
-  if (*state == "paused") {
-    std::fprintf(stderr, "pare: the job is paused; continue with: pare resume %s\n", job.c_str());
-    return 130;
+  auto state = Follow(connection, follow);
+  if (!state.ok() && state.error().code == ErrorCode::kStopped) {
+    std::fprintf(stderr, "pare: the job goes on; follow it again with: pare watch %s\n", job.c_str());
+    return kExitInterrupted;
   }
-  return PrintReport(**connection, job, target.json, *state);
+  if (!state.ok()) return Fail(state.error(), target.json);
+  if (*state == "paused") {
+    std::fprintf(stderr, "pare: the job is paused; continue it with: pare resume %s\n", job.c_str());
+    return kExitInterrupted;
+  }
+  return PrintReport(connection, job, target.json, *state);
+}
+
+int Watch(const Target& target, const std::string& job) {
+  auto connection = Connect(target);
+  return connection.ok() ? WatchJob(target, **connection, job) : Fail(connection.error(), target.json);
 }
 
 int Submit(const Target& target, const std::string& path, bool wait) {
   auto recipe = ReadRecipe(path);
   if (!recipe.ok()) return Fail(recipe.error(), target.json);
+  auto inputs = PrepareInputs(*recipe, path);
+  if (!inputs.ok()) return Fail(inputs.error(), target.json);
+  auto resolved = recipes::Resolve(*recipe, inputs->data, inputs->weights);
+  if (!resolved.ok()) return Fail(resolved.error(), target.json);
   auto connection = Connect(target, true);
   if (!connection.ok()) return Fail(connection.error(), target.json);
-  auto ping = (*connection)->Call("ping", Json::object());
-  if (!ping.ok()) return Fail(ping.error(), target.json);
-  std::string store = ping->value("store", "");
-  if (store.empty() || ::access(storage::StorePaths(store).blobs().c_str(), W_OK) != 0) {
-    return Fail({ErrorCode::kConflict, "the coordinator's store " + store + " cannot be written from here; submit on its host"}, target.json);
+  if (wait && (*connection)->local()) {
+    return Fail({ErrorCode::kUnreachable, "no coordinator lives in store " + target.store + ", so --wait would wait for ever; start `pare coordinator --store " +
+                                              target.store + "` and `pare worker`, or use `pare run`"}, target.json);
   }
-  auto blobs = storage::OpenBlobDirectory(storage::StorePaths(store));
-  auto inputs = PrepareInputs(*recipe, path, blobs.get());
-  if (!inputs.ok()) return Fail(inputs.error(), target.json);
-  auto submitted = (*connection)->Call("submit", SubmitArgs(*recipe, *inputs, true));
+  auto blobs = OpenBlobs(**connection);
+  if (!blobs.ok()) return Fail(blobs.error(), target.json);
+  if (Status stored = StoreInputs(*recipe, path, **blobs, *inputs); !stored.ok()) return Fail(stored.error(), target.json);
+  auto submitted = (*connection)->Call("submit", SubmitArgs(*recipe, *inputs));
   if (!submitted.ok()) return Fail(submitted.error(), target.json);
   std::string job = submitted->at("job").get<std::string>();
-  if (!wait) {
-    std::printf("%s\n", target.json ? Canonical(*submitted).c_str() : job.c_str());
-    return 0;
-  }
+  TellSubmitted(*recipe, *submitted);
   if (!target.json) std::printf("%s\n", job.c_str());
-  connection = ConnectTo(target.coordinator);
-  return WatchJob(target, job);
+  if (wait) return WatchJob(target, **connection, job);
+  if (target.json) std::printf("%s\n", Canonical(*submitted).c_str());
+  if ((*connection)->local()) {
+    auto watch = (*connection)->Call("watch", {{"job", job}, {"after", 0}});
+    bool over = watch.ok() && Ended((*watch)["job"].value("state", ""));  // all its steps were cached
+    if (!over) std::fprintf(stderr, "pare: no coordinator lives in this store: the job waits for `pare run`, or `pare coordinator` and `pare worker`\n");
+  }
+  return 0;
 }
 
 }  // namespace
 
 void AddRunCommands(CLI::App& app, Context& context) {
   auto run = std::make_shared<RunOptions>();
-  CLI::App* command = AddCommand(app, context, "run", "Runs a recipe to its end with a coordinator and workers of its own. Ctrl-C pauses; the same command resumes.",
+  CLI::App* command = AddCommand(app, context, "run", "Runs a recipe to its end, with a coordinator and workers of its own. Ctrl-C pauses; the same command resumes.",
                                  "pare run recipes/tiny.yaml --workers 2");
-  command->add_option("RECIPE", run->recipe, "recipe file (YAML)")->required();
-  command->add_option("--workers", run->workers, "workers to start; default: one per core (and thread)");
-  command->add_option("--threads", run->threads, "threads per worker")->check(CLI::Range(1, 256));
+  command->group("Jobs");
+  command->add_option("RECIPE", run->recipe, "recipe file (YAML)")->required()->type_name("");
+  AddCount(command, "--workers", run->workers, 1, kMaxWorkers, "workers to start, 1 to 256; default: cores / threads");
+  AddCount(command, "--threads", run->threads, 1, kMaxThreads, "threads of each worker, 1 to 256; default 1");
   command->callback([&context, run] { context.action = [&context, run] { return Run(context.target, *run); }; });
 
   auto submit = std::make_shared<std::pair<std::string, bool>>();
   command = AddCommand(app, context, "submit", "Hands a recipe to a coordinator and prints the job's id.", "pare submit recipes/tiny.yaml --coordinator tcp://127.0.0.1:7070 --wait");
-  command->add_option("RECIPE", submit->first, "recipe file (YAML)")->required();
+  command->group("Jobs");
+  command->add_option("RECIPE", submit->first, "recipe file (YAML)")->required()->type_name("");
   command->add_flag("--wait", submit->second, "follow the job to its end; the exit code tells how it ended");
   command->callback([&context, submit] { context.action = [&context, submit] { return Submit(context.target, submit->first, submit->second); }; });
 
   auto job = std::make_shared<std::string>("last");
-  command = AddCommand(app, context, "watch", "Follows a job until it ends.", "pare watch last");
-  command->add_option("JOB", *job, "id, unique prefix, or last");
-  command->callback([&context, job] { context.action = [&context, job] { return WatchJob(context.target, *job); }; });
+  command = AddCommand(app, context, "watch", "Follows a job until it ends, then prints its report.", "pare watch last");
+  command->group("Jobs");
+  command->add_option("JOB", *job, "id, unique prefix, or last (default)")->type_name("");
+  command->callback([&context, job] { context.action = [&context, job] { return Watch(context.target, *job); }; });
 }
 
 }  // namespace pare::cli

@@ -1,18 +1,24 @@
 // doctor, version.
-#include <fcntl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdio>
+#include <filesystem>
+#include <optional>
 
 #include "cli/commands.h"
+#include "cli/text.h"
 #include "common/files.h"
 #include "common/process.h"
 #include "common/version.h"
+#include "storage/store.h"
 
 namespace pare::cli {
 namespace {
+
+namespace fs = std::filesystem;
+
+constexpr Millis kCoordinatorPatience{3'000};
 
 struct Check {
   std::string name, level, text;  // level: ok, warn, fail
@@ -30,28 +36,53 @@ Check CheckRunner() {
   return {"libtorch", "ok", "pare-runner starts"};
 }
 
+// The store's directory, or the nearest one above it that exists: looking must not make a store.
+std::string ExistingPart(const std::string& store) {
+  std::error_code ignored;
+  fs::path path = fs::absolute(store, ignored).lexically_normal();
+  while (path.has_relative_path() && !fs::exists(path, ignored)) path = path.parent_path();
+  return path.string();
+}
+
 Check CheckStore(const std::string& store) {
-  if (Status made = MakeDirectories(store); !made.ok()) return {"store", "fail", made.error().message + "; give another --store"};
-  std::string path = store + "/.doctor." + std::to_string(::getpid());
+  std::string directory = ExistingPart(store), path = directory + "/.doctor." + std::to_string(::getpid());
   SystemClock clock;
   Millis begin = clock.Monotonic();
-  for (int i = 0; i < 10; ++i) {
-    if (Status written = WriteFileDurably(path, "x"); !written.ok()) return {"store", "fail", written.error().message};
+  constexpr int kWrites = 10;
+  for (int i = 0; i < kWrites; ++i) {
+    if (Status written = WriteFileDurably(path, "x"); !written.ok()) return {"store", "fail", written.error().message + "; choose a --store that can be written"};
   }
   ::unlink(path.c_str());
-  double ms = static_cast<double>((clock.Monotonic() - begin).count()) / 10.0;
-  char text[160];
-  std::snprintf(text, sizeof text, "%s is writable; a durable small write takes %.1f ms", store.c_str(), ms);
-  return {"store", ms > 100 ? "warn" : "ok", std::string(text) + (ms > 100 ? ": a slow disk makes every step slow" : "")};
+  double ms = static_cast<double>((clock.Monotonic() - begin).count()) / kWrites;
+  std::error_code ignored;
+  std::string text = store + (fs::exists(store, ignored) ? " is writable" : " can be made in " + directory) + "; a durable small write takes " + Format("%.1f ms", ms);
+  return {"store", ms > 100 ? "warn" : "ok", text + (ms > 100 ? ": a slow disk makes every step slow" : "")};
 }
 
 Check CheckSpace(const std::string& store) {
   struct statvfs info{};
-  if (::statvfs(store.c_str(), &info) != 0) return {"space", "warn", "free space of " + store + " cannot be read"};
+  std::string directory = ExistingPart(store);
+  if (::statvfs(directory.c_str(), &info) != 0) return {"space", "warn", "free space of " + directory + " cannot be read"};
   double gigabytes = static_cast<double>(info.f_bavail) * static_cast<double>(info.f_frsize) / 1e9;
-  char text[80];
-  std::snprintf(text, sizeof text, "%.1f GB free", gigabytes);
-  return {"space", gigabytes < 0.2 ? "fail" : gigabytes < 2 ? "warn" : "ok", std::string(text) + (gigabytes < 2 ? "; free some or use another --store" : "")};
+  return {"space", gigabytes < 0.2 ? "fail" : gigabytes < 2 ? "warn" : "ok", Format("%.1f GB free", gigabytes) + (gigabytes < 2 ? "; free some or use another --store" : "")};
+}
+
+// Only where there is one to ask: --coordinator, or a living one of the store.
+std::optional<Check> CheckCoordinator(const Target& target) {
+  std::string endpoint = target.coordinator;
+  if (endpoint.empty()) {
+    auto living = storage::FindCoordinator(target.store);
+    if (!living.ok() || !*living) return std::nullopt;
+    endpoint = (*living)->endpoint;
+  }
+  auto connection = ConnectTo(endpoint, kCoordinatorPatience);
+  if (!connection.ok()) return Check{"coordinator", "fail", connection.error().message};
+  auto ping = (*connection)->Call("ping", Json::object());
+  if (!ping.ok()) return Check{"coordinator", "fail", ping.error().message};
+  std::string version = ping->value("version", "");
+  std::string text = endpoint + " answers: version " + version + ", " + std::to_string(ping->value("workers", 0)) + " connected workers";
+  if (version == kPareVersion) return Check{"coordinator", "ok", text};
+  return Check{"coordinator", "warn", text + "; this is version " + std::string(kPareVersion) + ": use the same on all hosts"};
 }
 
 Check CheckClock() {
@@ -72,6 +103,7 @@ Check CheckData() {
 
 int Doctor(const Target& target) {
   std::vector<Check> checks = {CheckRunner(), CheckStore(target.store), CheckSpace(target.store), CheckClock(), CheckDevice(), CheckData()};
+  if (auto coordinator = CheckCoordinator(target)) checks.push_back(*coordinator);
   Json list = Json::array();
   bool failed = false;
   for (const Check& c : checks) {
@@ -87,8 +119,10 @@ int Doctor(const Target& target) {
 
 void AddSystemCommands(CLI::App& app, Context& context) {
   CLI::App* command = AddCommand(app, context, "doctor", "Checks what Pare needs on this machine: libraries, disk, clock, device, data.", "pare doctor");
+  command->group("System");
   command->callback([&context] { context.action = [&context] { return Doctor(context.target); }; });
   command = AddCommand(app, context, "version", "Prints the versions.", "pare version --json");
+  command->group("System");
   command->callback([&context] {
     context.action = [&context] {
       Json v = {{"pare", kPareVersion}, {"protocol", kProtocolVersion}, {"engine", kEngineVersion}};

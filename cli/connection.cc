@@ -1,14 +1,17 @@
 #include "cli/connection.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
+#include "cli/probe.h"
 #include "common/messages.h"
 #include "common/transport.h"
 #include "coordinator/service.h"
+#include "storage/blob_service.h"
 #include "storage/store.h"
 
 namespace pare::cli {
@@ -24,6 +27,7 @@ class RemoteConnection : public Connection {
   RemoteConnection(std::unique_ptr<ClientTransport> transport, std::string endpoint, Millis timeout)
       : transport_(std::move(transport)), endpoint_(std::move(endpoint)), timeout_(timeout) {}
 
+  bool local() const override { return false; }
   Result<Json> Call(const std::string& method, const Json& args) override {
     Request request{++last_id_, method, args};
     transport_->Send(Encode(request));
@@ -36,8 +40,7 @@ class RemoteConnection : public Connection {
       auto* reply = std::get_if<Reply>(&*message);
       if (reply != nullptr && reply->id == request.id) return FromReply(std::move(*reply));
     }
-    return Error{ErrorCode::kUnreachable, "no answer from the coordinator at " + endpoint_ + " within " + std::to_string(timeout_.count() / 1000) +
-                                              " s; is it running? (start one with: pare coordinator --store DIR)"};
+    return Error{ErrorCode::kUnreachable, "no answer from the coordinator at " + endpoint_ + " within " + std::to_string(timeout_.count() / 1000) + " s"};
   }
 
  private:
@@ -51,6 +54,7 @@ class RemoteConnection : public Connection {
 class LocalConnection : public Connection {
  public:
   explicit LocalConnection(std::unique_ptr<coordinator::Service> service) : service_(std::move(service)) {}
+  bool local() const override { return true; }
   Result<Json> Call(const std::string& method, const Json& args) override { return FromReply(service_->Handle({++last_id_, method, args})); }
 
  private:
@@ -58,22 +62,57 @@ class LocalConnection : public Connection {
   int64_t last_id_ = 0;
 };
 
+// Nothing also for a path that cannot be read from here.
+std::optional<storage::CoordinatorInfo> CoordinatorOf(const std::string& store) {
+  auto living = storage::FindCoordinator(store);
+  return living.ok() ? *living : std::nullopt;
+}
+
+// A living coordinator, or the store itself; kConflict when another process has it that is no coordinator (yet).
+Result<std::unique_ptr<Connection>> TryStore(const std::string& store) {
+  ASSIGN_OR_RETURN(auto living, storage::FindCoordinator(store));
+  if (living) return ConnectTo(living->endpoint);
+  ASSIGN_OR_RETURN(auto service, coordinator::Service::Open(store));
+  return std::unique_ptr<Connection>(new LocalConnection(std::move(service)));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Millis timeout) {
   ASSIGN_OR_RETURN(auto transport, ConnectZmq(endpoint));
+  TRY(Probe(endpoint, timeout));
   return std::unique_ptr<Connection>(new RemoteConnection(std::move(transport), endpoint, timeout));
 }
 
 Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create) {
   if (!target.coordinator.empty()) return ConnectTo(target.coordinator);
-  ASSIGN_OR_RETURN(auto living, storage::FindCoordinator(target.store));
-  if (living) return ConnectTo(living->endpoint);
-  if (!create && !std::filesystem::exists(storage::StorePaths(target.store).index())) {
-    return Error{ErrorCode::kNotFound, "there is no store in " + target.store + " (give --store DIR or --coordinator ENDPOINT; pare run makes one)"};
+  std::error_code ignored;
+  if (!create && !std::filesystem::exists(storage::StorePaths(target.store).index(), ignored)) {
+    return Error{ErrorCode::kNotFound, "there is no store in " + target.store + "; `pare run RECIPE` makes one (or give --store DIR or --coordinator ENDPOINT)"};
   }
-  ASSIGN_OR_RETURN(auto service, coordinator::Service::Open(target.store));
-  return std::unique_ptr<Connection>(new LocalConnection(std::move(service)));
+  SystemClock clock;
+  Millis deadline = clock.Monotonic() + kConnectPatience;
+  for (;;) {
+    auto connection = TryStore(target.store);
+    bool passing = !connection.ok() && (connection.error().code == ErrorCode::kConflict || connection.error().code == ErrorCode::kUnreachable);
+    if (!passing || clock.Monotonic() >= deadline) return connection;
+    ::poll(nullptr, 0, 50);
+  }
+}
+
+Result<std::unique_ptr<storage::BlobStore>> OpenBlobs(Connection& connection) {
+  ASSIGN_OR_RETURN(Json ping, connection.Call("ping", Json::object()));
+  ASSIGN_OR_RETURN(std::string store, StringField(ping, "store"));
+  ASSIGN_OR_RETURN(std::string blob_endpoint, StringField(ping, "blob_endpoint"));
+  if (connection.local()) return storage::OpenBlobDirectory(storage::StorePaths(store));
+  // A path means something on its own host only: another host may have a store of its own there.
+  auto living = CoordinatorOf(store);
+  bool here = living && living->blob_endpoint == blob_endpoint && living->pid == ping.value("pid", int64_t{0});
+  if (here && ::access(storage::StorePaths(store).blobs().c_str(), R_OK | W_OK | X_OK) == 0) {
+    return storage::OpenBlobDirectory(storage::StorePaths(store));
+  }
+  if (blob_endpoint.empty()) return Error{ErrorCode::kConflict, "the coordinator has neither a store directory that this host sees nor a blob service"};
+  return storage::ConnectBlobStore(blob_endpoint);
 }
 
 std::string DefaultStore() {

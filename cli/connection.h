@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/result.h"
+#include "storage/blob_store.h"
 
 namespace pare::cli {
 
@@ -21,13 +22,20 @@ class Connection {
   virtual ~Connection() = default;
   // The result of docs/protocol.md, or the coordinator's error with its code. kUnreachable after `timeout` without an answer.
   virtual Result<Json> Call(const std::string& method, const Json& args) = 0;
+  // True: the store itself was opened. No coordinator lives, so no step runs while this connection is there.
+  virtual bool local() const = 0;
 };
 
-// To an endpoint; does not wait for the other side.
+inline constexpr Millis kConnectPatience{5'000};
+
+// To an endpoint. kUnreachable when nobody listens there.
 Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Millis timeout = Millis(10'000));
 // --coordinator, else a living coordinator of the store, else the store itself. `create`: a store that is not there yet is
-// made; without it that is kNotFound.
+// made; without it that is kNotFound. Waits for another command, or a coordinator that starts or ends just now.
 Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create = false);
+
+// The blobs of the coordinator's store: its directory where that is this very store on this host, else its blob service.
+Result<std::unique_ptr<storage::BlobStore>> OpenBlobs(Connection& connection);
 
 // $PARE_STORE, else ~/.local/share/pare.
 std::string DefaultStore();

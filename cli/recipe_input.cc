@@ -13,12 +13,7 @@ namespace {
 
 constexpr size_t kMaxCacheEntries = 200;
 
-std::string CachePath() {
-  const char* base = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  std::string directory = base != nullptr && *base != 0 ? base : std::string(home == nullptr ? "/tmp" : home) + "/.cache";
-  return directory + "/pare/datasets.json";
-}
+std::string CachePath() { return CacheDirectory() + "/datasets.json"; }
 
 // Relative paths in a recipe start from where the command runs, as everywhere in a shell.
 data::DataRequest Absolute(data::DataRequest request) {
@@ -65,34 +60,43 @@ void WriteCache(Json cache, const std::string& key, const data::DataInfo& info) 
   (void)WriteFileDurably(path, Canonical(cache)).ok();
 }
 
-Result<data::DataInfo> PrepareData(const recipes::Recipe& recipe, storage::BlobStore* blobs) {
-  data::DataRequest request = Absolute(recipe.data_request());
-  std::string key = CacheKey(request);
-  Json cache = ReadCache();
-  if (!key.empty() && cache.contains(key)) {
-    auto info = data::DataInfoFromJson(cache[key]);
-    if (info.ok()) {
-      if (blobs == nullptr || info->blob.is_none()) return info;
-      auto there = blobs->Contains(info->blob);
-      if (there.ok() && *there) return info;
-    }
-  }
+// Also fills inputs.data_bytes, unless the dataset is too large for a blob.
+Status LoadData(const data::DataRequest& request, Inputs& inputs) {
   ASSIGN_OR_RETURN(data::Dataset dataset, data::Load(request));
-  data::DataInfo info = data::Describe(dataset, request);
-  int64_t bytes = static_cast<int64_t>(dataset.train.samples.bytes().size() + dataset.test.samples.bytes().size());
-  if (bytes <= data::kMaxDatasetBlobBytes) {
-    std::string blob = data::EncodeDataset(dataset);
-    info.blob = DigestOf(std::string_view(blob));
-    if (blobs != nullptr) {
-      auto stored = blobs->Put(std::string_view(blob));
-      if (!stored.ok()) return stored.error().With("cannot store the dataset");
-    }
+  inputs.data = data::Describe(dataset, request);
+  auto bytes = static_cast<int64_t>(dataset.train.samples.bytes().size() + dataset.test.samples.bytes().size());
+  if (bytes > data::kMaxDatasetBlobBytes) return Ok();
+  inputs.data_bytes = data::EncodeDataset(dataset);
+  inputs.data.blob = DigestOf(std::string_view(inputs.data_bytes));
+  return Ok();
+}
+
+// What the user named cannot be used: bad input, whatever the system's reason.
+Error BadInput(Error error, const recipes::Recipe& recipe, const std::string& recipe_path, const std::string& section) {
+  if (error.code == ErrorCode::kNotFound || error.code == ErrorCode::kIo || error.code == ErrorCode::kCorrupt) error.code = ErrorCode::kInvalid;
+  auto p = recipe.position(section);
+  return error.With(recipe_path + ":" + std::to_string(p.line) + ":" + std::to_string(p.column));
+}
+
+Status PutUnlessThere(storage::BlobStore& blobs, const Digest& digest, std::string& bytes, const std::string& what) {
+  if (digest.is_none()) return Ok();
+  auto there = blobs.Contains(digest);
+  if (!there.ok()) return there.error().With("cannot store " + what);
+  if (!*there) {
+    auto stored = blobs.Put(std::string_view(bytes));
+    if (!stored.ok()) return stored.error().With("cannot store " + what);
   }
-  if (!key.empty()) WriteCache(std::move(cache), key, info);
-  return info;
+  std::string().swap(bytes);
+  return Ok();
 }
 
 }  // namespace
+
+std::string CacheDirectory() {
+  const char* base = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  return (base != nullptr && *base != 0 ? std::string(base) : std::string(home == nullptr ? "/tmp" : home) + "/.cache") + "/pare";
+}
 
 Result<recipes::Recipe> ReadRecipe(const std::string& path) {
   auto text = ReadFile(path, 1 << 20);
@@ -100,25 +104,40 @@ Result<recipes::Recipe> ReadRecipe(const std::string& path) {
   return recipes::Recipe::Parse(*text, path);
 }
 
-Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path, storage::BlobStore* blobs) {
+Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path) {
   Inputs inputs;
-  auto info = PrepareData(recipe, blobs);
-  if (!info.ok()) {
-    auto p = recipe.position("/data");
-    return info.error().With(recipe_path + ":" + std::to_string(p.line) + ":" + std::to_string(p.column));
+  data::DataRequest request = Absolute(recipe.data_request());
+  std::string key = CacheKey(request);
+  Json cache = ReadCache();
+  auto remembered = !key.empty() && cache.contains(key) ? data::DataInfoFromJson(cache[key]) : Result<data::DataInfo>(Error{});
+  if (remembered.ok()) {
+    inputs.data = *std::move(remembered);
+  } else {
+    Status loaded = LoadData(request, inputs);
+    if (!loaded.ok()) return BadInput(loaded.error(), recipe, recipe_path, "/data");
+    if (!key.empty()) WriteCache(std::move(cache), key, inputs.data);
   }
-  inputs.data = *std::move(info);
   if (recipe.weights_path().empty()) return inputs;
   auto text = ReadFile(recipe.weights_path());
-  if (!text.ok()) return Error{ErrorCode::kInvalid, "model.weights: " + text.error().message};
+  if (!text.ok()) return BadInput(text.error(), recipe, recipe_path, "/model/weights");
   auto tensors = model::DecodeSafetensors(std::as_bytes(std::span(*text)), nullptr);
-  if (!tensors.ok()) return tensors.error().With("model.weights: " + recipe.weights_path());
+  if (!tensors.ok()) return BadInput(tensors.error().With(recipe.weights_path()), recipe, recipe_path, "/model/weights");
   inputs.weights = DigestOf(std::string_view(*text));
-  if (blobs != nullptr) {
-    auto stored = blobs->Put(std::string_view(*text));
-    if (!stored.ok()) return stored.error().With("cannot store the weights");
-  }
+  inputs.weights_bytes = *std::move(text);
   return inputs;
+}
+
+Status StoreInputs(const recipes::Recipe& recipe, const std::string& recipe_path, storage::BlobStore& blobs, Inputs& inputs) {
+  if (inputs.data_bytes.empty() && !inputs.data.blob.is_none()) {
+    auto there = blobs.Contains(inputs.data.blob);
+    if (!there.ok()) return there.error().With("cannot store the dataset");
+    if (!*there) {
+      Status loaded = LoadData(Absolute(recipe.data_request()), inputs);
+      if (!loaded.ok()) return BadInput(loaded.error(), recipe, recipe_path, "/data");
+    }
+  }
+  TRY(PutUnlessThere(blobs, inputs.data.blob, inputs.data_bytes, "the dataset"));
+  return PutUnlessThere(blobs, inputs.weights, inputs.weights_bytes, "the weights");
 }
 
 }  // namespace pare::cli

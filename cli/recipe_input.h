@@ -16,10 +16,16 @@ Result<recipes::Recipe> ReadRecipe(const std::string& path);
 struct Inputs {
   data::DataInfo data;
   Digest weights;  // none: initialize
+  // What was read on the way, for StoreInputs; empty when the description was remembered.
+  std::string data_bytes, weights_bytes;
 };
-// Loads and describes the data, and stores it (and the weights) in `blobs` unless that has it. What an unchanged file's
-// description was is remembered in $XDG_CACHE_HOME/pare/datasets.json, so that a repeated run reads no data at all.
-// `blobs` null: describe only.
-Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path, storage::BlobStore* blobs);
+// Loads and describes the data and the starting weights. What an unchanged file's description was is remembered in
+// CacheDirectory()/datasets.json, so that a repeated run reads no data at all. kInvalid names the recipe's line and the file.
+Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path);
+// Puts into `blobs` what it lacks of them, reading the data again if need be, and lets go of the bytes.
+Status StoreInputs(const recipes::Recipe& recipe, const std::string& recipe_path, storage::BlobStore& blobs, Inputs& inputs);
+
+// $XDG_CACHE_HOME/pare, else ~/.cache/pare.
+std::string CacheDirectory();
 
 }  // namespace pare::cli

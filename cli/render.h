@@ -1,28 +1,29 @@
-// Results as text: pure functions from docs/protocol.md's JSON shapes. No terminal, no I/O.
+// Results as text: pure functions from docs/protocol.md's JSON shapes. No terminal, no I/O. Every text ends with a newline.
 #pragma once
 
 #include <string>
-#include <vector>
 
+#include "cli/text.h"
 #include "common/json.h"
 
 namespace pare::cli {
 
-// Columns padded to their widest cell; the first row is the heading. Cells that look like numbers are right-aligned.
-std::string Table(const std::vector<std::vector<std::string>>& rows);
-std::string HumanBytes(int64_t bytes);      // "1.04 MB"
-std::string HumanDuration(double seconds);  // "2 m 05 s"
-
 std::string RenderList(const Json& jobs);
-std::string RenderJob(const Json& job);      // describe
+std::string RenderJob(const Json& job);  // describe
 std::string RenderEvents(const Json& events);
 std::string RenderReport(const Json& report);
 std::string RenderModels(const Json& models);
 std::string RenderWhy(const Json& why);
-std::string RenderPlan(const Json& plan);    // of cmd_plan.cc
-// One line per variant that is at work: what `run` and `watch` redraw.
+std::string RenderDigest(const Json& digest);
+std::string RenderState(const Json& change);  // of pause, resume, cancel, retry
+std::string RenderPlan(const Json& plan);     // of cmd_plan.cc
+
+// "epoch 1.3/3  loss 0.4512  accuracy 87.10 %  sparsity 50.00 %  left 2.1 s" of docs/protocol.md's progress values.
+std::string RenderProgress(const Json& progress);
+// What `run` and `watch` redraw: the job, and one line per variant with the step that it is at.
 std::string RenderLive(const Json& watch);
-// "iterative/03-retrain  done  accuracy 89.12 %  sparsity 48.8 %": a finished step, for plain output.
-std::string RenderStepLine(const Json& step);
+// A step that came to its end, for those who follow: an evaluation on validation (of the step that made the model), a
+// decision, a failure. Empty for every other step. The name is padded to `width`.
+std::string RenderStepLine(const Json& step, size_t width);
 
 }  // namespace pare::cli

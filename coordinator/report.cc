@@ -1,5 +1,6 @@
 // report and digest: what a job found out, derived from artifacts alone.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "coordinator/measurements.h"
@@ -116,7 +117,9 @@ Json PromotedLine(const QueryContext& context, const Job& job, const Json& decis
 
 Json WorkLine(const QueryContext& context, const Job& job) {
   int64_t busy_ms = 0, run = 0, reused = 0, lost = 0;
+  std::set<StepKey> counted;  // what variants share is run once
   for (const JobStep& in_job : job.steps) {
+    if (!counted.insert(in_job.key).second) continue;
     const Step& step = *context.state.FindStep(in_job.key);
     if (in_job.reused) {
       ++reused;

@@ -1,0 +1,75 @@
+// The table of candidates, and what was promoted, why, and where it lies.
+#include <algorithm>
+
+#include "cli/render.h"
+
+namespace pare::cli {
+namespace {
+
+std::string Interval(const Json& object, const char* field) {
+  auto it = object.find(field);
+  if (it == object.end() || !it->is_array() || it->size() != 2) return "";
+  return " ± " + Format("%.2f", ((*it)[1].get<double>() - (*it)[0].get<double>()) / 2);
+}
+
+std::vector<std::string> Row(const Json& line, const Json& baseline) {
+  std::string smaller = kNone;
+  if (baseline.is_object() && baseline["bytes"].is_number() && line["bytes"].is_number()) {
+    smaller = Format("%.1fx", baseline["bytes"].get<double>() / std::max(1.0, line["bytes"].get<double>()));
+  }
+  return {Text(line, "step"), Percentage(line, "sparsity"), Number(line, "validation_accuracy", "%.2f") + Interval(line, "validation_interval"),
+          Number(line, "test_accuracy", "%.2f"), Number(line, "parameters_nonzero", "%.0f"), Bytes(line, "bytes"), smaller};
+}
+
+std::string Candidates(const Json& report) {
+  Rows rows = {{"rank", "candidate", "sparsity", "validation %", "test %", "weights left", "bytes", "smaller", "goal"}};
+  const Json& baseline = report["baseline"];
+  auto add = [&](const Json& line, const std::string& rank, const std::string& suffix, const std::string& goal) {
+    std::vector<std::string> cells = Row(line, baseline);
+    cells[0] += suffix;
+    cells.insert(cells.begin(), rank);
+    cells.push_back(goal);
+    rows.push_back(std::move(cells));
+  };
+  if (baseline.is_object()) {
+    add(baseline, kNone, " (dense)", "");
+    rows.back()[2] = kNone;
+  }
+  for (const Json& c : report["candidates"]) {
+    std::string rank = Text(c, "rank");
+    add(c, rank.empty() ? kNone : rank, "", c["met_goal"] == true ? "met" : c["met_goal"] == false ? "missed" : "");
+  }
+  return rows.size() == 1 ? "no candidate yet\n" : Table(rows);
+}
+
+std::string Promoted(const Json& p) {
+  if (!p.is_object()) return "";
+  if (!p["version"].is_number()) return "\nnothing promoted: " + Text(p, "reason") + "\n";
+  std::string out = "\npromoted " + Text(p, "step") + " as " + Text(p, "name") + "@" + Text(p, "version") + ": " + Text(p, "reason") + "\n";
+  out += "  test accuracy " + Number(p, "test_accuracy", "%.2f") + " %";
+  if (std::string path = Text(p, "path"); !path.empty()) out += ", checkpoint " + path;
+  return out + "\n  next: pare export " + Text(p, "name") + " DIR\n";
+}
+
+std::string Seconds(const Json& work, const char* field) { return work[field].is_number() ? HumanDuration(work[field].get<double>()) : kNone; }
+
+}  // namespace
+
+std::string RenderReport(const Json& r) {
+  const Json& job = r["job"];
+  std::string out = "job " + Text(job, "id") + " " + Text(job, "name") + ": " + Text(r, "state") + "\n\n" + Candidates(r);
+  if (r.contains("failed") && !r["failed"].empty()) {
+    out += "\nfailed:\n";
+    for (const Json& f : r["failed"]) out += "  " + Text(f, "step") + ": " + Text(f, "error_class") + ": " + Text(f, "message") + "\n";
+  }
+  out += Promoted(r.value("promoted", Json()));
+  if (r.contains("work") && r["work"].is_object()) {
+    const Json& w = r["work"];
+    out += "\nwall " + Seconds(w, "wall_s") + ", work " + Seconds(w, "busy_s") + "; " + Text(w, "steps_run") + " steps run, " + Text(w, "steps_reused") +
+           " reused, " + Text(w, "attempts_lost") + " attempts lost\n";
+  }
+  for (const Json& w : r.value("warnings", Json::array())) out += "warning: " + (w.is_string() ? w.get<std::string>() : Text(w, "text")) + "\n";
+  return out;
+}
+
+}  // namespace pare::cli
