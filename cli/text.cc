@@ -37,7 +37,7 @@ std::string Pad(const std::string& text, size_t width) { return text + std::stri
 std::string Table(const Rows& rows) {
   std::vector<Column> columns;
   for (const auto& row : rows) {
-    columns.resize(std::max(columns.size(), row.size()));
+    columns.resize(std::max(columns.size(), row.size()), Column{.empty = rows.size() > 1});
     for (size_t c = 0; c < row.size(); ++c) {
       columns[c].width = std::max(columns[c].width, TextWidth(row[c]));
       if (&row == &rows[0] || row[c].empty()) continue;

@@ -112,21 +112,22 @@ class Encoder {
   Json& object_;
 };
 
-// Reads the fields of one object; the first thing that does not fit is kept as the error, the rest is skipped.
+// Reads the fields of one object, moving trees out of it; the first thing that does not fit is kept as the error, the rest
+// is skipped.
 class Decoder {
  public:
-  explicit Decoder(const Json& object) : object_(object) {
+  explicit Decoder(Json& object) : object_(object) {
     if (!object.is_object()) Fail("expected an object, found " + std::string(object.type_name()));
   }
 
   void operator()(const char* field, auto&& value) {
-    if (const Json* json = Take(field)) Read(field, *json, value);
+    if (Json* json = Take(field)) Read(field, *json, value);
   }
   void Object(const char* field, Json& value) {
-    const Json* json = Take(field);
+    Json* json = Take(field);
     if (json == nullptr) return;
     if (!json->is_object()) return Mistyped(field, "an object", *json);
-    value = *json;
+    value = std::move(*json);
   }
   // `also`: fields of the envelope that were read elsewhere.
   Status Finish(size_t also) {
@@ -146,7 +147,7 @@ class Decoder {
     Fail("field '" + std::string(field) + "': size " + std::to_string(found) + ", at most " + std::to_string(limit) +
          " is accepted");
   }
-  const Json* Take(const char* field) {
+  Json* Take(const char* field) {
     if (problem_) return nullptr;
     auto it = object_.find(field);
     if (it == object_.end()) {
@@ -157,7 +158,7 @@ class Decoder {
     return &*it;
   }
 
-  void Read(const char*, const Json& json, Json& value) { value = json; }
+  void Read(const char*, Json& json, Json& value) { value = std::move(json); }
   void Read(const char* field, const Json& json, bool& value) {
     if (!json.is_boolean()) return Mistyped(field, "true or false", json);
     value = json.get<bool>();
@@ -199,7 +200,7 @@ class Decoder {
     id = *read;
   }
   template <typename T>
-  void Read(const char* field, const Json& json, std::vector<T>& values) {
+  void Read(const char* field, Json& json, std::vector<T>& values) {
     constexpr size_t kLimit = Is<T, Lease> ? kMaxLeases : Is<T, MetricPoint> ? kMaxPoints : kMaxCached;
     if (!json.is_array()) return Mistyped(field, "a list", json);
     if (json.size() > kLimit) return TooLong(field, json.size(), kLimit);
@@ -208,19 +209,19 @@ class Decoder {
   }
   template <typename T>
     requires Is<T, Lease> || Is<T, MetricPoint>
-  void Read(const char* field, const Json& json, T& value) {
+  void Read(const char* field, Json& json, T& value) {
     Decoder decoder(json);
     Fields(decoder, value);
     if (Status status = decoder.Finish(0); !status.ok()) Fail("field '" + std::string(field) + "': " + status.error().message);
   }
 
-  const Json& object_;
+  Json& object_;
   size_t taken_ = 0;
   std::optional<std::string> problem_;
 };
 
 template <typename M>
-Result<Message> DecodeAs(const Json& json, std::string_view type) {
+Result<Message> DecodeAs(Json& json, std::string_view type) {
   M message;
   Decoder decoder(json);
   Fields(decoder, message);
@@ -228,7 +229,7 @@ Result<Message> DecodeAs(const Json& json, std::string_view type) {
   return Message(std::move(message));
 }
 
-using DecodeFunction = Result<Message> (*)(const Json&, std::string_view);
+using DecodeFunction = Result<Message> (*)(Json&, std::string_view);
 constexpr auto kDecoders = []<size_t... i>(std::index_sequence<i...>) {
   return std::array<DecodeFunction, sizeof...(i)>{&DecodeAs<std::variant_alternative_t<i, Message>>...};
 }(std::make_index_sequence<std::variant_size_v<Message>>());

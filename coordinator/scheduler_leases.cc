@@ -39,8 +39,9 @@ std::string ManifestProblem(const State& state, const Step& step, const StepFini
 }
 
 constexpr int64_t kLastOfLease = INT64_MAX;  // the snapshot of a Released: nothing of the lease comes after it
+// Both in heartbeats, if those are longer, as agents wait for acknowledgements (outbox).
 constexpr Millis kRevokeInterval{1'000};
-// Longer than agents wait before they send points again (outbox): points still missing then were dropped at the source.
+// Longer than agents wait before they send points again: points still missing then were dropped at the source.
 constexpr Millis kGapPatience{3'000};
 
 }  // namespace
@@ -93,7 +94,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   // An acknowledgement covers all earlier points. When some are missing, their repetition is waited for.
   bool gap = !progress.points.empty() && progress.points.front().sequence > hold.newest_point + 1;
   if (gap && !hold.gap_since) hold.gap_since = now_.monotonic;
-  if (gap && now_.monotonic - *hold.gap_since < kGapPatience) return;
+  if (gap && now_.monotonic - *hold.gap_since < std::max(kGapPatience, 3 * config_.heartbeat)) return;
   hold.gap_since.reset();
   for (const MetricPoint& point : progress.points) {
     if (point.sequence <= hold.newest_point) continue;
@@ -232,7 +233,7 @@ void Scheduler::RevokeLease(Step& step, bool keep, const std::string& reason) {
 void Scheduler::RepeatRevokes() {
   for (const StepKey& key : state_.running) {
     Hold& hold = *state_.steps.at(key).hold;
-    if (!hold.revoked || now_.monotonic - hold.revoked_at < kRevokeInterval) continue;
+    if (!hold.revoked || now_.monotonic - hold.revoked_at < std::max(kRevokeInterval, config_.heartbeat)) continue;
     hold.revoked_at = now_.monotonic;
     auto worker = state_.workers.find(hold.worker);
     if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{key, hold.epoch}, *hold.revoked, "asked again"});

@@ -39,6 +39,7 @@ void AgentCore::On(const Received& event) {
 
 void AgentCore::OnMessage(const Welcome& welcome) {
   heartbeat_ = std::max(Millis(welcome.heartbeat_ms), kShortestHeartbeat);
+  outbox_.set_resend_interval(std::max(kResendInterval, heartbeat_));
   if (!welcomed_) Info("welcomed by the coordinator on " + welcome.host);
   welcomed_ = known_ = true;
   conflict_since_.reset();
@@ -261,7 +262,7 @@ void AgentCore::AdvanceConnection() {
   if (!welcomed_) {
     // The transport keeps a Hello until the coordinator is back, so that repeating it rarely loses no time.
     if (hello_sent_ && now_ - *hello_sent_ < hello_interval_) return;
-    if (hello_sent_) hello_interval_ = std::min(2 * hello_interval_, kLongestHelloInterval);
+    if (hello_sent_) hello_interval_ = std::min(2 * hello_interval_, std::max(kLongestHelloInterval, heartbeat_));
     return SayHello();
   }
   if (now_ - heartbeat_sent_ >= heartbeat_) {

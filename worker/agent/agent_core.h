@@ -58,7 +58,7 @@ struct Note { bool warning = false; std::string text; };  // for the log
 using AgentAction = std::variant<SendMessage, LaunchRunner, BeginStep, EndStep, EndAgent, Note>;
 
 inline constexpr Millis kFirstHelloInterval{500};
-inline constexpr Millis kLongestHelloInterval{5'000};
+inline constexpr Millis kLongestHelloInterval{5'000};  // or the heartbeat, if that is longer
 inline constexpr Millis kConflictPatience{30'000};  // how long a Hello is repeated while the name is in use
 inline constexpr Millis kDropPatience{10'000};      // a dropped step that has not ended by then: the runner is restarted
 inline constexpr Millis kFirstBackoff{500};         // between launches that fail, doubling

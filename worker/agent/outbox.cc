@@ -15,8 +15,6 @@ bool EndsAnEpoch(const Json& values) {
   return epoch != values.end() && epoch->is_number() && std::floor(epoch->get<double>()) == epoch->get<double>();
 }
 
-bool IsDue(const std::optional<Millis>& sent, Millis now) { return !sent || now - *sent >= kResendInterval; }
-
 }  // namespace
 
 void Outbox::AddPoint(const Lease& lease, Json values) {
@@ -56,7 +54,7 @@ void Outbox::Acknowledge(const Ack& ack) {
   }
 }
 
-void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vector<Message>& out) {
+void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vector<Message>& out) const {
   if (item.points.empty()) return;
   bool again = item.points.front().sequence <= item.sent_sequence;  // sent before, not acknowledged
   bool fresh = item.points.back().sequence > item.sent_sequence;
@@ -102,10 +100,10 @@ std::optional<Millis> Outbox::NextDue() const {
   for (const auto& [lease, item] : items_) {
     if (!item.points.empty()) {
       bool fresh = item.points.back().sequence > item.sent_sequence;
-      consider(fresh && item.end ? std::nullopt : item.points_sent, fresh ? kProgressInterval : kResendInterval);
+      consider(fresh && item.end ? std::nullopt : item.points_sent, fresh ? kProgressInterval : resend_);
     }
-    if (item.snapshot) consider(item.snapshot_sent, kResendInterval);
-    if (item.end) consider(item.end_sent, kResendInterval);
+    if (item.snapshot) consider(item.snapshot_sent, resend_);
+    if (item.end) consider(item.end_sent, resend_);
   }
   return next;
 }

@@ -16,7 +16,7 @@
 
 namespace pare::worker {
 
-inline constexpr Millis kResendInterval{1000};
+inline constexpr Millis kResendInterval{1000};   // or the heartbeat, if that is longer
 inline constexpr Millis kProgressInterval{200};   // points are gathered this long before they leave
 inline constexpr size_t kMaxWaitingPoints = 1000;  // per lease; beyond, the oldest that is no epoch end goes first
 inline constexpr size_t kMaxPointsPerMessage = 256;
@@ -24,6 +24,8 @@ inline constexpr size_t kMaxPointsPerMessage = 256;
 class Outbox {
  public:
   void AddPoint(const Lease& lease, Json values);
+  // How long an acknowledgement is waited for. Slow heartbeats mean a slow or busy cluster.
+  void set_resend_interval(Millis interval) { resend_ = interval; }
   // A newer snapshot replaces one that is still waiting: only the newest is ever resumed from. Numbers it.
   void AddSnapshot(const SnapshotTaken& snapshot);
   // StepFinished, StepAborted or Released. A second end of the same lease is ignored.
@@ -56,8 +58,10 @@ class Outbox {
     std::optional<Message> end;
     std::optional<Millis> end_sent;
   };
-  static void AppendPoints(const Lease& lease, Item& item, Millis now, std::vector<Message>& out);
+  void AppendPoints(const Lease& lease, Item& item, Millis now, std::vector<Message>& out) const;
+  bool IsDue(const std::optional<Millis>& sent, Millis now) const { return !sent || now - *sent >= resend_; }
 
+  Millis resend_ = kResendInterval;
   std::map<Lease, Item> items_;
 };
 
