@@ -1,12 +1,10 @@
 #include "storage/checkpoint.h"
 
-#include <zstd.h>
-
 #include <algorithm>
 #include <cstring>
-#include <optional>
+#include <new>
 
-#include "storage/mask_coder.h"
+#include "common/check.h"
 
 namespace pare::storage {
 namespace {
@@ -16,244 +14,220 @@ using model::Mask;
 using model::Shape;
 using model::Tensor;
 
-constexpr char kMagic[] = "PARECKPT";
+constexpr std::string_view kMagic = "PARECKPT", kEndMagic = "TPKCERAP";
 constexpr uint32_t kFormatVersion = 1;
-constexpr size_t kFixedHeader = 56;
-constexpr int kZstdLevel = 3;
-constexpr int64_t kMaxElements = int64_t{1} << 40;
+constexpr size_t kStart = 16, kTrailer = 48;
+constexpr int64_t kMaxTensorBytes = int64_t{1} << 42;
 
 Error Corrupt(const std::string& text) { return Error{ErrorCode::kCorrupt, "checkpoint: " + text}; }
 
-std::string Compress(std::string_view bytes) {
-  std::string out(ZSTD_compressBound(bytes.size()), '\0');
-  size_t size = ZSTD_compress(out.data(), out.size(), bytes.data(), bytes.size(), kZstdLevel);
-  CHECK(!ZSTD_isError(size));
-  out.resize(size);
-  return out;
+// ---- writing ----
+
+struct Payload {
+  Digest digest;
+  int64_t length = 0;
+};
+
+// Encodes into `target`, counting and hashing.
+Result<Payload> WritePayload(const Tensor& tensor, const Mask* mask, const ByteSink& target) {
+  Sha256 hash;
+  Payload payload;
+  TRY(EncodeTensorPayload(tensor, mask, [&](std::string_view bytes) -> Status {
+    hash.Update(bytes);
+    payload.length += static_cast<int64_t>(bytes.size());
+    return target(bytes);
+  }));
+  payload.digest = Digest(hash.Finish());
+  return payload;
 }
 
-// Byte planes: byte k of every element together. Exponents compress, mantissas do not; each plane is stored the smaller
-// way. Format per plane: u8 method (0 raw, 1 zstd), u64 length, bytes.
-std::string EncodePlanes(std::string_view bytes, size_t element) {
-  std::string out;
-  size_t count = bytes.size() / element;
-  std::string plane(count, '\0');
-  for (size_t k = 0; k < element; ++k) {
-    for (size_t i = 0; i < count; ++i) plane[i] = bytes[i * element + k];
-    std::string packed = Compress(plane);
-    bool smaller = packed.size() < plane.size();
-    const std::string& chosen = smaller ? packed : plane;
-    uint64_t length = chosen.size();
-    out.push_back(smaller ? 1 : 0);
-    out.append(reinterpret_cast<const char*>(&length), 8);
-    out += chosen;
+// As a blob of its own.
+Result<Payload> PutPayload(const Tensor& tensor, const Mask* mask, BlobStore& blobs) {
+  ASSIGN_OR_RETURN(std::unique_ptr<BlobWriter> writer, blobs.NewWriter());
+  Payload payload;
+  TRY(EncodeTensorPayload(tensor, mask, [&](std::string_view bytes) {
+    payload.length += static_cast<int64_t>(bytes.size());
+    return writer->Append(bytes);
+  }));
+  ASSIGN_OR_RETURN(payload.digest, writer->Finish());
+  return payload;
+}
+
+Status CheckMasks(const Checkpoint& checkpoint) {
+  for (const auto& [name, mask] : checkpoint.masks) {
+    auto tensor = checkpoint.tensors.find(name);
+    if (tensor == checkpoint.tensors.end()) return Error{ErrorCode::kInvalid, "checkpoint: mask for unknown tensor '" + name + "'"};
+    if (tensor->second.shape() != mask.shape()) {
+      return Error{ErrorCode::kInvalid, "checkpoint: tensor '" + name + "' has shape " + model::ToString(tensor->second.shape()) + ", its mask " +
+                                            model::ToString(mask.shape())};
+    }
   }
-  return out;
+  return Ok();
 }
 
-// Reads EncodePlanes' bytes from the front of `in`, which is advanced.
-Result<std::string> DecodePlanes(std::string_view& in, size_t count, size_t element) {
-  std::string out(count * element, '\0'), plane(count, '\0');
-  for (size_t k = 0; k < element; ++k) {
-    if (in.size() < 9) return Corrupt("a byte plane ends early");
-    uint8_t method = static_cast<uint8_t>(in[0]);
-    uint64_t length = 0;
-    std::memcpy(&length, in.data() + 1, 8);
-    in.remove_prefix(9);
-    if (length > in.size() || method > 1 || (method == 0 && length != count)) return Corrupt("a byte plane has a wrong length");
-    if (method == 0) {
-      std::memcpy(plane.data(), in.data(), count);
+// Writes the file to `sink`; large tensors go to `blobs` (if there is one), and are noted in `stored`.
+Status WriteCheckpoint(const Checkpoint& checkpoint, BlobStore* blobs, const ByteSink& sink, StoredCheckpoint& stored) {
+  TRY(CheckMasks(checkpoint));
+  std::string start(kMagic);
+  AppendLittleEndian(start, kFormatVersion, 4);
+  AppendLittleEndian(start, 0, 4);
+  TRY(sink(start));
+  int64_t offset = kStart;
+  Json tensors = Json::object();
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    auto found = checkpoint.masks.find(name);
+    const Mask* mask = found == checkpoint.masks.end() ? nullptr : &found->second;
+    bool inside = blobs == nullptr || static_cast<int64_t>(tensor.bytes().size()) < kSharedTensorBytes;
+    ASSIGN_OR_RETURN(Payload payload, inside ? WritePayload(tensor, mask, sink) : PutPayload(tensor, mask, *blobs));
+    Json entry = {{"dtype", model::ToString(tensor.dtype())}, {"shape", tensor.shape()}, {"length", payload.length}, {"digest", payload.digest.hex()}};
+    if (inside) {
+      entry["offset"] = offset;
+      offset += payload.length;
     } else {
-      size_t got = ZSTD_decompress(plane.data(), count, in.data(), length);
-      if (ZSTD_isError(got) || got != count) return Corrupt("a compressed byte plane is damaged");
+      stored.shared[name] = {payload.digest, payload.length};
     }
-    in.remove_prefix(length);
-    for (size_t i = 0; i < count; ++i) out[i * element + k] = plane[i];
+    tensors[name] = std::move(entry);
   }
-  return out;
+  std::string header = Canonical({{"graph", model::ToJson(checkpoint.graph)}, {"tensors", std::move(tensors)}, {"notes", checkpoint.notes}});
+  Digest digest = DigestOf(header);
+  std::string end = header;
+  AppendLittleEndian(end, header.size(), 8);
+  end.append(reinterpret_cast<const char*>(digest.bytes().data()), 32);
+  end += kEndMagic;
+  TRY(sink(end));
+  stored.file.bytes = offset + static_cast<int64_t>(end.size());
+  return Ok();
 }
 
-std::string_view BytesOf(const Tensor& tensor) {
-  return {reinterpret_cast<const char*>(tensor.bytes().data()), tensor.bytes().size()};
-}
-
-bool IsConstant(std::string_view bytes, size_t element) {
-  return bytes.size() > element && std::memcmp(bytes.data(), bytes.data() + element, bytes.size() - element) == 0;
-}
-
-struct Coded {
-  std::string encoding, bytes;
-};
-
-Coded EncodeDense(const Tensor& tensor) {
-  std::string_view bytes = BytesOf(tensor);
-  size_t element = model::SizeOf(tensor.dtype());
-  if (IsConstant(bytes, element)) return {"constant", std::string(bytes.substr(0, element))};
-  std::string planes = EncodePlanes(bytes, element);
-  if (planes.size() < bytes.size()) return {"planes", std::move(planes)};
-  return {"raw", std::string(bytes)};
-}
-
-// u64 length of the coded mask, the coded mask, the surviving values as byte planes.
-Coded EncodeMasked(const Tensor& tensor, const Mask& mask) {
-  CHECK(mask.shape() == tensor.shape());
-  std::string_view bytes = BytesOf(tensor);
-  size_t element = model::SizeOf(tensor.dtype());
-  std::string values, zero(element, '\0');
-  for (int64_t i = 0, n = mask.size(); i < n; ++i) {
-    std::string_view value = bytes.substr(static_cast<size_t>(i) * element, element);
-    if (mask.keeps(i)) values += value;
-    else CHECK(value == zero);
-  }
-  std::string coded = EncodeMask(mask);
-  uint64_t length = coded.size();
-  std::string out(reinterpret_cast<const char*>(&length), 8);
-  return {"masked", out + coded + EncodePlanes(values, element)};
-}
-
-struct Decoded {
-  Tensor tensor;
-  std::optional<Mask> mask;
-};
-
-Result<Decoded> DecodeMasked(std::string_view in, DType dtype, const Shape& shape) {
-  if (in.size() < 8) return Corrupt("a mask ends early");
-  uint64_t length = 0;
-  std::memcpy(&length, in.data(), 8);
-  in.remove_prefix(8);
-  if (length > in.size()) return Corrupt("a mask ends early");
-  ASSIGN_OR_RETURN(Mask mask, DecodeMask(shape, in.substr(0, length)));
-  in.remove_prefix(length);
-  size_t element = model::SizeOf(dtype);
-  ASSIGN_OR_RETURN(std::string values, DecodePlanes(in, static_cast<size_t>(mask.kept()), element));
-  if (!in.empty()) return Corrupt("bytes after a tensor");
-  Tensor tensor(dtype, shape);
-  auto* out = reinterpret_cast<char*>(const_cast<std::byte*>(tensor.bytes().data()));
-  size_t next = 0;
-  for (int64_t i = 0, n = mask.size(); i < n; ++i) {
-    if (!mask.keeps(i)) continue;
-    std::memcpy(out + static_cast<size_t>(i) * element, values.data() + next, element);
-    next += element;
-  }
-  return Decoded{std::move(tensor), std::move(mask)};
-}
-
-Result<Decoded> DecodePayload(const std::string& encoding, std::string_view in, DType dtype, const Shape& shape) {
-  if (encoding == "masked") return DecodeMasked(in, dtype, shape);
-  size_t element = model::SizeOf(dtype), count = static_cast<size_t>(model::ElementCount(shape));
-  std::string bytes;
-  if (encoding == "raw") {
-    bytes = in;
-  } else if (encoding == "constant") {
-    if (in.size() != element) return Corrupt("a constant of wrong size");
-    for (size_t i = 0; i < count; ++i) bytes += in;
-  } else if (encoding == "planes") {
-    ASSIGN_OR_RETURN(bytes, DecodePlanes(in, count, element));
-    if (!in.empty()) return Corrupt("bytes after a tensor");
-  } else {
-    return Error{ErrorCode::kVersion, "checkpoint: encoding '" + encoding + "' is not known to this version"};
-  }
-  if (bytes.size() != count * element) return Corrupt("a tensor of wrong size");
-  Tensor tensor(dtype, shape);
-  std::memcpy(const_cast<std::byte*>(tensor.bytes().data()), bytes.data(), bytes.size());
-  return Decoded{std::move(tensor), std::nullopt};
-}
-
-Result<Decoded> DecodeEntry(const std::string& name, const Json& json, std::string_view payloads) {
-  ASSIGN_OR_RETURN(std::string dtype_name, StringField(json, "dtype"));
-  ASSIGN_OR_RETURN(DType dtype, model::DTypeFromString(dtype_name));
-  ASSIGN_OR_RETURN(std::string encoding, StringField(json, "encoding"));
-  ASSIGN_OR_RETURN(int64_t offset, IntField(json, "offset"));
-  ASSIGN_OR_RETURN(int64_t length, IntField(json, "length"));
-  ASSIGN_OR_RETURN(Digest digest, DigestField(json, "digest"));
-  auto sizes = json.find("shape");
-  Shape shape;
-  int64_t elements = 1;
-  if (sizes == json.end() || !sizes->is_array() || sizes->size() > 16) return Corrupt("tensor '" + name + "': bad shape");
-  for (const Json& d : *sizes) {
-    if (!d.is_number_unsigned() || __builtin_mul_overflow(elements, d.get<int64_t>(), &elements) || elements > kMaxElements || elements < 0) {
-      return Corrupt("tensor '" + name + "': bad shape");
-    }
-    shape.push_back(d.get<int64_t>());
-  }
-  auto total = static_cast<int64_t>(payloads.size());
-  if (offset < 0 || length < 0 || offset > total || length > total - offset) return Corrupt("tensor '" + name + "' lies outside the file");
-  // Nothing decodes to more than 2^20 elements per stored byte except constants and near-empty masks; those are bounded here.
-  if (elements > (int64_t{1} << 33)) return Corrupt("tensor '" + name + "': too large");
-  auto decoded = DecodePayload(encoding, payloads.substr(static_cast<size_t>(offset), static_cast<size_t>(length)), dtype, shape);
-  if (!decoded.ok()) return decoded.error().With("tensor '" + name + "'");
-  if (decoded->tensor.digest() != digest) return Corrupt("tensor '" + name + "' does not match its digest");
-  return decoded;
-}
+// ---- reading ----
 
 struct Parsed {
   Json header;
-  std::string_view payloads;
+  std::string_view file;
 };
 
-Result<Parsed> ParseHeader(std::span<const std::byte> bytes) {
-  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (text.size() < kFixedHeader || text.substr(0, 8) != kMagic) return Corrupt("not a checkpoint (magic at byte 0)");
-  uint32_t version = 0;
-  uint64_t length = 0;
-  std::memcpy(&version, text.data() + 8, 4);
-  std::memcpy(&length, text.data() + 16, 8);
-  if (version != kFormatVersion) {
-    return Error{ErrorCode::kVersion, "checkpoint of format " + std::to_string(version) + ", this version reads 1"};
+Result<Parsed> ParseFile(std::span<const std::byte> bytes) {
+  std::string_view file(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (file.size() < kStart + kTrailer || file.substr(0, 8) != kMagic) return Corrupt("not a checkpoint (magic at byte 0)");
+  ByteReader start(file.substr(8, 8));
+  if (uint32_t version = start.U32(); version != kFormatVersion) {
+    return Error{ErrorCode::kVersion, "checkpoint of format " + std::to_string(version) + ", this version reads " + std::to_string(kFormatVersion)};
   }
-  if (length > text.size() - kFixedHeader) return Corrupt("the header ends early");
-  std::string_view header = text.substr(kFixedHeader, length);
-  if (std::memcmp(DigestOf(header).bytes().data(), text.data() + 24, 32) != 0) return Corrupt("the header does not match its digest");
+  if (start.U32() != 0) return Corrupt("byte 12 is not zero");
+  ByteReader end(file.substr(file.size() - kTrailer));
+  uint64_t length = end.U64();
+  std::string_view digest = end.Take(32);
+  if (end.Take(8) != kEndMagic) return Corrupt("it ends early");
+  if (length > file.size() - kStart - kTrailer) return Corrupt("its header is longer than the file");
+  std::string_view header = file.substr(file.size() - kTrailer - length, length);
+  if (std::memcmp(DigestOf(header).bytes().data(), digest.data(), 32) != 0) return Corrupt("its header does not match its digest");
   ASSIGN_OR_RETURN(Json json, ParseJson(header, "checkpoint header"));
   if (!json.is_object() || !json.contains("tensors") || !json["tensors"].is_object() || !json.contains("graph")) return Corrupt("bad header");
-  return Parsed{std::move(json), text.substr(kFixedHeader + length)};
+  return Parsed{std::move(json), file.substr(0, file.size() - kTrailer - length)};
+}
+
+Result<Shape> ShapeOf(const Json& entry, size_t element_bytes) {
+  auto sizes = entry.find("shape");
+  if (sizes == entry.end() || !sizes->is_array() || sizes->size() > 16) return Corrupt("bad shape");
+  Shape shape;
+  auto bytes = static_cast<int64_t>(element_bytes);
+  for (const Json& size : *sizes) {
+    if (!size.is_number_unsigned() || size.get<uint64_t>() > static_cast<uint64_t>(kMaxTensorBytes)) return Corrupt("bad shape");
+    shape.push_back(size.get<int64_t>());
+    // Zero dimensions make an empty tensor, whatever the others are.
+    if (shape.back() != 0 && (__builtin_mul_overflow(bytes, shape.back(), &bytes) || bytes > kMaxTensorBytes)) return Corrupt("too large");
+  }
+  return shape;
+}
+
+struct Bytes {
+  std::string_view payload;
+  std::shared_ptr<const void> keep_alive;
+};
+
+Result<Bytes> PayloadOf(const Json& entry, std::string_view file, BlobStore* shared, bool verify) {
+  ASSIGN_OR_RETURN(int64_t length, IntField(entry, "length"));
+  ASSIGN_OR_RETURN(Digest digest, DigestField(entry, "digest"));
+  if (!entry.contains("offset")) {
+    if (shared == nullptr) return Error{ErrorCode::kNotFound, "its payload is blob " + digest.hex() + " of a store"};
+    ASSIGN_OR_RETURN(BlobView view, shared->Get(digest));  // verifies
+    if (static_cast<int64_t>(view.bytes.size()) != length) return Corrupt("wrong length");
+    return Bytes{view.text(), view.keep_alive};
+  }
+  ASSIGN_OR_RETURN(int64_t offset, IntField(entry, "offset"));
+  auto total = static_cast<int64_t>(file.size());
+  if (offset < static_cast<int64_t>(kStart) || length < 0 || offset > total || length > total - offset) return Corrupt("it lies outside the file");
+  std::string_view payload = file.substr(static_cast<size_t>(offset), static_cast<size_t>(length));
+  if (verify && DigestOf(payload) != digest) return Corrupt("it does not match its digest");
+  return Bytes{payload, nullptr};
+}
+
+Result<DecodedTensor> ReadEntry(const Json& entry, std::string_view file, BlobStore* shared, bool verify) {
+  ASSIGN_OR_RETURN(std::string name, StringField(entry, "dtype"));
+  ASSIGN_OR_RETURN(DType dtype, model::DTypeFromString(name));
+  ASSIGN_OR_RETURN(Shape shape, ShapeOf(entry, model::SizeOf(dtype)));
+  ASSIGN_OR_RETURN(Bytes bytes, PayloadOf(entry, file, shared, verify));
+  try {
+    return DecodeTensorPayload(bytes.payload, dtype, shape);
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kInternal, "no memory for a tensor of shape " + model::ToString(shape)};
+  }
+}
+
+Result<Checkpoint> Decode(std::span<const std::byte> bytes, BlobStore* shared, bool verify) {
+  ASSIGN_OR_RETURN(Parsed parsed, ParseFile(bytes));
+  Checkpoint checkpoint;
+  ASSIGN_OR_RETURN(checkpoint.graph, model::GraphFromJson(parsed.header["graph"]));
+  checkpoint.notes = parsed.header.value("notes", Json::object());
+  for (const auto& [name, entry] : parsed.header["tensors"].items()) {
+    auto decoded = ReadEntry(entry, parsed.file, shared, verify);
+    if (!decoded.ok()) return decoded.error().With("tensor '" + name + "'");
+    checkpoint.tensors.emplace(name, std::move(decoded->tensor));
+    if (decoded->mask) checkpoint.masks.emplace(name, *std::move(decoded->mask));
+  }
+  return checkpoint;
 }
 
 }  // namespace
 
 Result<std::string> EncodeCheckpoint(const Checkpoint& checkpoint) {
-  Json tensors = Json::object();
-  std::string payloads;
-  for (const auto& [name, tensor] : checkpoint.tensors) {
-    auto mask = checkpoint.masks.find(name);
-    Coded coded = mask == checkpoint.masks.end() ? EncodeDense(tensor) : EncodeMasked(tensor, mask->second);
-    tensors[name] = {{"dtype", model::ToString(tensor.dtype())}, {"shape", tensor.shape()}, {"encoding", coded.encoding},
-                     {"offset", payloads.size()}, {"length", coded.bytes.size()}, {"digest", tensor.digest().hex()}};
-    payloads += coded.bytes;
-  }
-  for (const auto& [name, mask] : checkpoint.masks) {
-    if (!checkpoint.tensors.count(name)) return Error{ErrorCode::kInvalid, "checkpoint: mask for unknown tensor '" + name + "'"};
-  }
-  std::string header = Canonical({{"graph", model::ToJson(checkpoint.graph)}, {"tensors", std::move(tensors)}, {"notes", checkpoint.notes}});
-  uint64_t length = header.size();
-  uint32_t version = kFormatVersion, zero = 0;
-  std::string out(kMagic, 8);
-  out.append(reinterpret_cast<const char*>(&version), 4).append(reinterpret_cast<const char*>(&zero), 4);
-  out.append(reinterpret_cast<const char*>(&length), 8);
-  Digest digest = DigestOf(header);
-  out.append(reinterpret_cast<const char*>(digest.bytes().data()), 32);
-  return out + header + payloads;
+  std::string out;
+  StoredCheckpoint stored;
+  TRY(WriteCheckpoint(checkpoint, nullptr, [&](std::string_view bytes) {
+    out += bytes;
+    return Ok();
+  }, stored));
+  return out;
 }
 
-Result<Checkpoint> DecodeCheckpoint(std::span<const std::byte> bytes) {
-  ASSIGN_OR_RETURN(Parsed parsed, ParseHeader(bytes));
-  Checkpoint checkpoint;
-  ASSIGN_OR_RETURN(checkpoint.graph, model::GraphFromJson(parsed.header["graph"]));
-  checkpoint.notes = parsed.header.value("notes", Json::object());
-  for (const auto& [name, json] : parsed.header["tensors"].items()) {
-    ASSIGN_OR_RETURN(Decoded decoded, DecodeEntry(name, json, parsed.payloads));
-    checkpoint.tensors.emplace(name, std::move(decoded.tensor));
-    if (decoded.mask) checkpoint.masks.emplace(name, *std::move(decoded.mask));
-  }
-  return checkpoint;
+Result<Checkpoint> DecodeCheckpoint(std::span<const std::byte> bytes, BlobStore* shared) { return Decode(bytes, shared, true); }
+
+Result<DecodedTensor> DecodeTensor(std::span<const std::byte> bytes, const std::string& name, BlobStore* shared) {
+  ASSIGN_OR_RETURN(Parsed parsed, ParseFile(bytes));
+  auto entry = parsed.header["tensors"].find(name);
+  if (entry == parsed.header["tensors"].end()) return Error{ErrorCode::kNotFound, "checkpoint: no tensor '" + name + "'"};
+  auto decoded = ReadEntry(*entry, parsed.file, shared, true);
+  if (!decoded.ok()) return decoded.error().With("tensor '" + name + "'");
+  return decoded;
 }
 
-Result<Tensor> DecodeTensor(std::span<const std::byte> bytes, const std::string& name) {
-  ASSIGN_OR_RETURN(Parsed parsed, ParseHeader(bytes));
-  auto it = parsed.header["tensors"].find(name);
-  if (it == parsed.header["tensors"].end()) return Error{ErrorCode::kNotFound, "checkpoint: no tensor '" + name + "'"};
-  ASSIGN_OR_RETURN(Decoded decoded, DecodeEntry(name, *it, parsed.payloads));
-  return std::move(decoded.tensor);
+Result<StoredCheckpoint> PutCheckpoint(BlobStore& blobs, const Checkpoint& checkpoint) {
+  ASSIGN_OR_RETURN(std::unique_ptr<BlobWriter> writer, blobs.NewWriter());
+  StoredCheckpoint stored;
+  TRY(WriteCheckpoint(checkpoint, &blobs, [&](std::string_view bytes) { return writer->Append(bytes); }, stored));
+  ASSIGN_OR_RETURN(stored.file.digest, writer->Finish());
+  stored.bytes = stored.file.bytes;
+  // Two tensors with one payload share it.
+  std::map<Digest, int64_t> distinct;
+  for (const auto& [name, blob] : stored.shared) distinct[blob.digest] = blob.bytes;
+  for (const auto& [digest, bytes] : distinct) stored.bytes += bytes;
+  return stored;
+}
+
+Result<Checkpoint> GetCheckpoint(BlobStore& blobs, const Digest& digest) {
+  ASSIGN_OR_RETURN(BlobView view, blobs.Get(digest));
+  // The blob as a whole has been verified.
+  return Decode(view.bytes, &blobs, false);
 }
 
 }  // namespace pare::storage

@@ -1,165 +1,257 @@
 #include "storage/mask_coder.h"
 
 #include <algorithm>
-#include <vector>
+#include <bit>
+#include <memory>
+#include <numeric>
+
+#include "common/check.h"
 
 namespace pare::storage {
 namespace {
 
-constexpr int kProbabilityBits = 16;
-constexpr uint32_t kTop = 1u << 24;
-// Slow adaptation for a density that hardly moves within a tensor; a faster start finds it.
-constexpr int kSlowShift = 9, kFastShift = 4;
+constexpr size_t kClasses = 8;
+constexpr uint8_t kRowClasses = 1, kColumnClasses = 2;
 
-// Probability that a bit is 1, one context per previous-bit history; `seen` makes the first updates large.
-class Model {
- public:
-  uint32_t probability() const { return std::clamp<uint32_t>(p_, 32, (1u << kProbabilityBits) - 32); }
-  void Update(bool bit) {
-    int shift = std::min(kSlowShift, kFastShift + (seen_ >> 4));
-    ++seen_;
-    if (bit) p_ += ((1u << kProbabilityBits) - p_) >> shift;
-    else p_ -= p_ >> shift;
-  }
+uint64_t BitsAt(std::span<const uint64_t> words, int64_t at, int64_t count) {
+  if (count == 0) return 0;
+  auto word = static_cast<size_t>(at >> 6);
+  int shift = static_cast<int>(at & 63);
+  uint64_t bits = words[word] >> shift;
+  if (shift + count > 64) bits |= words[word + 1] << (64 - shift);
+  return count == 64 ? bits : bits & ((uint64_t{1} << count) - 1);
+}
 
- private:
-  uint32_t p_ = 1u << (kProbabilityBits - 1);
-  int seen_ = 0;
+int64_t CountOnes(std::span<const uint64_t> words, int64_t first, int64_t count) {
+  int64_t ones = 0;
+  for (int64_t i = 0; i < count; i += 64) ones += std::popcount(BitsAt(words, first + i, std::min<int64_t>(64, count - i)));
+  return ones;
+}
+
+struct Density {
+  uint64_t ones = 0, all = 0;
 };
 
-// Row densities differ (a dead neuron keeps nothing): the context is how dense the row was so far, against 8 levels.
-class Contexts {
- public:
-  explicit Contexts(int64_t row) : row_(std::max<int64_t>(1, row)) {}
-  Model& Next() {
-    if (position_ == row_) {
-      position_ = kept_ = 0;
-    }
-    if (position_ < 16) return models_[0];
-    int64_t permille = kept_ * 1000 / position_;
-    int level = 1;
-    for (int64_t bound : {10, 25, 50, 90, 150, 250, 400, 600, 800}) level += permille >= bound;
-    return models_[level];
-  }
-  void Count(bool bit) {
-    ++position_;
-    kept_ += bit;
-  }
+// Probability of a 1 in 1/65536, never certain.
+uint32_t ProbabilityOf(const Density& d) { return static_cast<uint32_t>(std::clamp<uint64_t>(d.all == 0 ? 0 : d.ones * 65536 / d.all, 1, 65535)); }
 
- private:
-  int64_t row_, position_ = 0, kept_ = 0;
-  Model models_[11];
-};
+// By how the odds of a line (a row or a column) compare with those of the whole tensor.
+uint8_t ClassOf(const Density& line, const Density& whole) {
+  struct Ratio {
+    uint64_t numerator, denominator;
+  };
+  static constexpr Ratio kBounds[kClasses - 1] = {{1, 16}, {1, 4}, {1, 2}, {3, 4}, {4, 3}, {2, 1}, {4, 1}};
+  uint64_t p = ProbabilityOf(whole), q = 65536 - p, zeros = line.all - line.ones;
+  uint8_t result = 0;
+  for (const Ratio& bound : kBounds) result += line.ones * q * bound.denominator >= zeros * p * bound.numerator;
+  return result;
+}
 
-class Encoder {
- public:
-  void Put(bool bit, uint32_t p) {
-    uint32_t bound = (range_ >> kProbabilityBits) * p;
-    if (bit) {
-      range_ = bound;
-    } else {
-      low_ += bound;
-      range_ -= bound;
-    }
-    while (range_ < kTop) {
-      range_ <<= 8;
-      Shift();
-    }
+// The classes of lines, or none if telling them costs more than it saves.
+std::vector<uint8_t> ClassesOf(std::span<const int64_t> ones, int64_t length, const Density& whole) {
+  std::vector<uint8_t> classes(ones.size());
+  std::array<Density, kClasses> sums{};
+  std::array<uint64_t, kClasses> lines{};
+  for (size_t i = 0; i < ones.size(); ++i) {
+    Density line{static_cast<uint64_t>(ones[i]), static_cast<uint64_t>(length)};
+    classes[i] = ClassOf(line, whole);
+    sums[classes[i]].ones += line.ones;
+    sums[classes[i]].all += line.all;
+    ++lines[classes[i]];
   }
-  std::string Finish() {
-    for (int i = 0; i < 5; ++i) Shift();
-    return std::move(out_);
+  uint64_t without = BinaryEntropyBits(whole.ones, whole.all), with = 0;
+  for (size_t c = 0; c < kClasses; ++c) {
+    if (lines[c] == 0) continue;
+    // The class of every line, the plane's table, a probability in every block.
+    with += BinaryEntropyBits(sums[c].ones, sums[c].all) + (lines[c] * (Log2Fixed(ones.size()) - Log2Fixed(lines[c])) >> 16) + 24;
+    with += 16 * (whole.all / kBlockElements + 1);
   }
+  constexpr uint64_t kFixedBits = 200;
+  return with + kFixedBits < without ? classes : std::vector<uint8_t>();
+}
 
- private:
-  void Shift() {
-    if (low_ < 0xFF000000u || low_ > 0xFFFFFFFFu) {
-      uint8_t carry = static_cast<uint8_t>(low_ >> 32);
-      if (started_) out_.push_back(static_cast<char>(cache_ + carry));
-      for (; pending_ > 0; --pending_) out_.push_back(static_cast<char>(0xFF + carry));
-      cache_ = static_cast<uint8_t>(low_ >> 24);
-      started_ = true;
-    } else {
-      ++pending_;
-    }
-    low_ = (low_ & 0x00FFFFFFu) << 8;
+std::array<AnsInterval, 16> IntervalsOf(uint32_t p) {
+  std::array<uint64_t, 5> by_ones{};
+  uint64_t q = 65536 - p;
+  by_ones[0] = q * q * q * q;
+  by_ones[1] = p * (q * q * q);
+  by_ones[2] = (p * q) * (p * q);
+  by_ones[3] = uint64_t{p} * p * p * q;
+  by_ones[4] = uint64_t{p} * p * p * p;
+  std::array<AnsInterval, 16> intervals;
+  int sum = 0;
+  for (unsigned s = 0; s < 16; ++s) {
+    intervals[s].frequency = static_cast<uint16_t>(std::max<uint64_t>(1, by_ones[static_cast<size_t>(std::popcount(s))] >> 52));
+    sum += intervals[s].frequency;
   }
-
-  uint64_t low_ = 0;
-  uint32_t range_ = 0xFFFFFFFFu;
-  uint8_t cache_ = 0;
-  bool started_ = false;
-  int64_t pending_ = 0;
-  std::string out_;
-};
-
-class Decoder {
- public:
-  explicit Decoder(std::string_view bytes) : bytes_(bytes) {
-    for (int i = 0; i < 4; ++i) code_ = code_ << 8 | Byte();
+  AnsInterval& largest = intervals[p < 32768 ? 0 : 15];
+  largest.frequency = static_cast<uint16_t>(largest.frequency + static_cast<int>(kAnsTotal) - sum);
+  uint16_t start = 0;
+  for (AnsInterval& interval : intervals) {
+    interval.start = start;
+    start = static_cast<uint16_t>(start + interval.frequency);
   }
-  bool Get(uint32_t p) {
-    uint32_t bound = (range_ >> kProbabilityBits) * p;
-    bool bit = code_ < bound;
-    if (bit) {
-      range_ = bound;
-    } else {
-      code_ -= bound;
-      range_ -= bound;
-    }
-    while (range_ < kTop) {
-      range_ <<= 8;
-      code_ = code_ << 8 | Byte();
-    }
-    return bit;
-  }
-  bool overrun() const { return overrun_; }
+  return intervals;
+}
 
- private:
-  uint32_t Byte() {
-    if (at_ < bytes_.size()) return static_cast<uint8_t>(bytes_[at_++]);
-    overrun_ = true;
-    return 0;
+std::unique_ptr<AnsTable> TableOf(uint32_t p) {
+  auto table = std::make_unique<AnsTable>();
+  uint32_t slot = 0;
+  uint32_t symbol = 0;
+  for (const AnsInterval& interval : IntervalsOf(p)) {
+    for (uint32_t k = 0; k < interval.frequency; ++k) (*table)[slot++] = symbol | uint32_t{interval.frequency} << 8 | k << 20;
+    ++symbol;
   }
-  std::string_view bytes_;
-  size_t at_ = 0;
-  uint32_t code_ = 0, range_ = 0xFFFFFFFFu;
-  bool overrun_ = false;
-};
-
-int64_t RowLength(const model::Shape& shape) {
-  return shape.empty() || shape[0] == 0 ? 1 : model::ElementCount(shape) / shape[0];
+  return table;
 }
 
 }  // namespace
 
-std::string EncodeMask(const model::Mask& mask) {
-  Contexts contexts(RowLength(mask.shape()));
-  Encoder encoder;
-  for (int64_t i = 0, n = mask.size(); i < n; ++i) {
-    bool bit = mask.keeps(i);
-    Model& model = contexts.Next();
-    encoder.Put(bit, model.probability());
-    model.Update(bit);
-    contexts.Count(bit);
+std::vector<uint64_t> TakeBits(std::span<const uint64_t> words, int64_t first, int64_t count) {
+  std::vector<uint64_t> bits(static_cast<size_t>((count + 63) / 64));
+  for (size_t i = 0; i < bits.size(); ++i) {
+    auto at = static_cast<int64_t>(64 * i);
+    bits[i] = BitsAt(words, first + at, std::min<int64_t>(64, count - at));
   }
-  return encoder.Finish();
+  return bits;
 }
 
-Result<model::Mask> DecodeMask(model::Shape shape, std::string_view bytes) {
-  Contexts contexts(RowLength(shape));
-  Decoder decoder(bytes);
-  model::Mask mask(shape);
-  for (int64_t i = 0, n = mask.size(); i < n; ++i) {
-    Model& model = contexts.Next();
-    bool bit = decoder.Get(model.probability());
-    model.Update(bit);
-    contexts.Count(bit);
-    if (!bit) mask.set(i, false);
-    // The encoder's five closing bytes make every honest stream long enough.
-    if (decoder.overrun()) return Error{ErrorCode::kCorrupt, "mask: the coded bytes end early"};
+MaskCoder::MaskCoder(const model::Shape& shape) {
+  int64_t count = model::ElementCount(shape);
+  if (shape.size() >= 2 && count > 0) rows_ = shape[0];
+  columns_ = count / rows_;
+}
+
+int64_t MaskCoder::BlockElements(const model::Shape& shape) {
+  int64_t columns = MaskCoder(shape).columns_;
+  return columns > 0 && columns <= kBlockElements ? kBlockElements / columns * columns : kBlockElements;
+}
+
+MaskCoder MaskCoder::For(const model::Shape& shape, std::span<const uint64_t> words) {
+  MaskCoder coder(shape);
+  int64_t rows = coder.rows_, columns = coder.columns_;
+  if (rows < 2 || columns < 2) return coder;
+  std::vector<int64_t> by_row(static_cast<size_t>(rows)), by_column(static_cast<size_t>(columns));
+  Density whole{0, static_cast<uint64_t>(rows * columns)};
+  for (int64_t r = 0; r < rows; ++r) {
+    by_row[static_cast<size_t>(r)] = CountOnes(words, r * columns, columns);
+    whole.ones += static_cast<uint64_t>(by_row[static_cast<size_t>(r)]);
   }
-  return mask;
+  if (whole.ones == 0 || whole.ones == whole.all) return coder;
+  coder.row_class_ = ClassesOf(by_row, columns, whole);
+  if (columns > kBlockElements) return coder;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; c += 64) {
+      uint64_t bits = BitsAt(words, r * columns + c, std::min<int64_t>(64, columns - c));
+      for (; bits != 0; bits &= bits - 1) ++by_column[static_cast<size_t>(c + std::countr_zero(bits))];
+    }
+  }
+  coder.column_class_ = ClassesOf(by_column, rows, whole);
+  coder.SortColumns();
+  return coder;
+}
+
+void MaskCoder::SortColumns() {
+  if (column_class_.empty()) return;
+  order_.resize(column_class_.size());
+  std::iota(order_.begin(), order_.end(), 0u);
+  std::stable_sort(order_.begin(), order_.end(), [this](uint32_t a, uint32_t b) { return column_class_[a] < column_class_[b]; });
+}
+
+void MaskCoder::AppendPrelude(std::string& out) const {
+  out.push_back(static_cast<char>((row_class_.empty() ? 0 : kRowClasses) | (column_class_.empty() ? 0 : kColumnClasses)));
+  if (!row_class_.empty()) EncodePlane(out, row_class_);
+  if (!column_class_.empty()) EncodePlane(out, column_class_);
+}
+
+Result<MaskCoder> MaskCoder::FromPrelude(const model::Shape& shape, ByteReader& in) {
+  MaskCoder coder(shape);
+  uint8_t flags = in.U8();
+  if (in.bad() || flags > (kRowClasses | kColumnClasses) || (flags & kColumnClasses && coder.columns_ > kBlockElements)) {
+    return Error{ErrorCode::kCorrupt, "a mask starts wrong"};
+  }
+  if (flags & kRowClasses) coder.row_class_.resize(static_cast<size_t>(coder.rows_));
+  if (flags & kColumnClasses) coder.column_class_.resize(static_cast<size_t>(coder.columns_));
+  for (std::vector<uint8_t>* classes : {&coder.row_class_, &coder.column_class_}) {
+    if (classes->empty()) continue;
+    TRY(DecodePlane(in, *classes));
+    if (*std::max_element(classes->begin(), classes->end()) >= kClasses) return Error{ErrorCode::kCorrupt, "a mask has a class that does not exist"};
+  }
+  coder.SortColumns();
+  return coder;
+}
+
+// Each row's bits in order of their columns' classes, or back. A block is whole rows then.
+std::vector<uint64_t> MaskCoder::Permuted(std::span<const uint64_t> bits, int64_t count, bool back) const {
+  std::vector<uint64_t> out(bits.size());
+  for (int64_t row = 0; row < count; row += columns_) {
+    for (size_t j = 0; j < order_.size(); ++j) {
+      int64_t sorted = row + static_cast<int64_t>(j), plain = row + order_[j];
+      int64_t from = back ? sorted : plain, to = back ? plain : sorted;
+      out[static_cast<size_t>(to >> 6)] |= (bits[static_cast<size_t>(from >> 6)] >> (from & 63) & 1) << (to & 63);
+    }
+  }
+  return out;
+}
+
+std::vector<uint8_t> MaskCoder::ModelsOf(int64_t first, int64_t count) const {
+  std::vector<uint8_t> models(static_cast<size_t>((count + 3) / 4));
+  if (row_class_.empty() && column_class_.empty()) return models;
+  auto row = static_cast<size_t>(first / columns_);
+  int64_t column = first % columns_;
+  for (uint8_t& model : models) {
+    size_t row_class = row_class_.empty() ? 0 : row_class_[row];
+    size_t column_class = column_class_.empty() ? 0 : column_class_[order_[static_cast<size_t>(column)]];
+    model = static_cast<uint8_t>(kClasses * row_class + column_class);
+    for (column += 4; column >= columns_; column -= columns_) ++row;
+  }
+  return models;
+}
+
+void MaskCoder::EncodeBlock(std::string& out, std::span<const uint64_t> bits, int64_t first, int64_t count) const {
+  std::vector<uint64_t> permuted;
+  if (!order_.empty()) {
+    permuted = Permuted(bits, count, false);
+    bits = permuted;
+  }
+  std::vector<uint8_t> models = ModelsOf(first, count);
+  std::array<Density, kClasses * kClasses> densities{};
+  auto symbol_at = [&](size_t i) { return bits[i >> 4] >> (4 * (i & 15)) & 15; };
+  for (size_t i = 0; i < models.size(); ++i) {
+    densities[models[i]].ones += static_cast<uint64_t>(std::popcount(symbol_at(i)));
+    densities[models[i]].all += 4;
+  }
+  std::array<std::array<AnsInterval, 16>, kClasses * kClasses> intervals;
+  for (size_t m = 0; m < densities.size(); ++m) {
+    if (densities[m].all == 0) continue;
+    uint32_t p = ProbabilityOf(densities[m]);
+    AppendLittleEndian(out, p, 2);
+    intervals[m] = IntervalsOf(p);
+  }
+  std::vector<AnsInterval> sequence(models.size());
+  for (size_t i = 0; i < models.size(); ++i) sequence[i] = intervals[models[i]][symbol_at(i)];
+  std::string coded = AnsEncode(sequence);
+  AppendLittleEndian(out, coded.size(), 4);
+  out += coded;
+}
+
+Result<std::vector<uint64_t>> MaskCoder::DecodeBlock(ByteReader& in, int64_t first, int64_t count) const {
+  std::vector<uint8_t> models = ModelsOf(first, count);
+  std::array<bool, kClasses * kClasses> occurs{};
+  for (uint8_t model : models) occurs[model] = true;
+  std::array<std::unique_ptr<AnsTable>, kClasses * kClasses> tables;
+  for (size_t m = 0; m < tables.size(); ++m) {
+    if (!occurs[m]) continue;
+    uint16_t p = in.U16();
+    if (p == 0) return Error{ErrorCode::kCorrupt, "a mask's probability is wrong"};
+    tables[m] = TableOf(p);
+  }
+  AnsDecoder decoder(in.Take(in.U32()));
+  std::vector<uint64_t> bits(static_cast<size_t>((count + 63) / 64));
+  for (size_t i = 0; i < models.size(); ++i) bits[i >> 4] |= uint64_t{decoder.Next(*tables[models[i]], i & 3)} << (4 * (i & 15));
+  uint64_t beyond = count % 64 == 0 ? 0 : bits.back() >> (count % 64);
+  if (in.bad() || !decoder.Finished() || beyond != 0) return Error{ErrorCode::kCorrupt, "a mask is damaged"};
+  return order_.empty() ? std::move(bits) : Permuted(bits, count, true);
 }
 
 }  // namespace pare::storage
