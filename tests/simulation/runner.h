@@ -1,0 +1,68 @@
+// SimulatedRunner: the StepRunner of a simulation: works on simulated time, epoch by epoch, with real snapshots and artifacts in
+// the store.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "common/random.h"
+#include "storage/blob_store.h"
+#include "tests/simulation/scenario.h"
+#include "tests/simulation/timeline.h"
+#include "tests/simulation/work.h"
+#include "worker/step_runner.h"
+
+namespace pare::simulation {
+
+struct RunnerParts {
+  Timeline& timeline;
+  const Scenario& scenario;
+  storage::BlobStore& blobs;
+  RandomStream& random;
+  std::function<void()> reports;                    // Poll has something
+  std::function<void(const std::string&)> problem;  // something that must not happen
+};
+
+class SimulatedRunner : public worker::StepRunner {
+ public:
+  explicit SimulatedRunner(const RunnerParts& parts) : parts_(parts) {}
+  ~SimulatedRunner() override { *generation_ += 1; }
+
+  void Launch(const worker::RunnerSource& source) override;
+  void Start(const worker::Assignment& assignment) override;
+  void Stop(bool keep) override;
+  std::vector<worker::RunnerEvent> Poll() override { return std::exchange(events_, {}); }
+  int fd() const override { return -1; }
+
+  // Kills the process, if there is one.
+  void Kill(bool out_of_memory);
+  bool busy() const { return running_.has_value(); }
+
+ private:
+  struct Running {
+    worker::Assignment assignment;
+    Work work;
+    int64_t epoch = 0;  // finished
+    Digest link;
+    std::optional<bool> stopping;  // keep
+    Millis began{0};
+  };
+  void After(Millis delay, std::function<void()> what);
+  void Report(worker::RunnerEvent event);
+  void NextEpoch();
+  void EpochDone();
+  void Finish();
+  void Fail(const std::string& error_class, const std::string& message);
+  void Stopped();
+  int64_t Busy() const { return (parts_.timeline.now() - running_->began).count(); }
+
+  RunnerParts parts_;
+  // Grows when what is under way comes to nothing: a launch, a loss, the end of a step.
+  std::shared_ptr<int64_t> generation_ = std::make_shared<int64_t>(0);
+  bool launched_ = false, alive_ = false;  // the process exists; it is ready
+  std::optional<Running> running_;
+  std::vector<worker::RunnerEvent> events_;
+};
+
+}  // namespace pare::simulation
