@@ -1,0 +1,229 @@
+// Malformed input: each a message that says what, where and what to do, the documented exit code, and nothing half done.
+// None of these needs a runner: they end before a step starts, or fail in it.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "tests/cli/fixture.h"
+
+namespace pare::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class BadInputTest : public CliTest {
+ protected:
+  void SetUp() override {
+    CliTest::SetUp();
+    WriteData();
+    WriteRecipe("small.yaml");
+  }
+  // Refused before anything was made, by every command that takes a recipe.
+  void ExpectRefused(const ::testing::Matcher<const std::string&>& message, const std::string& file = "small.yaml") {
+    for (const char* command : {"run", "plan", "submit"}) {
+      Outcome outcome = Pare({command, file}, Path("store"));
+      EXPECT_EQ(outcome.code, 2) << command << ": " << outcome.err;
+      EXPECT_EQ(outcome.out, "") << command;
+      EXPECT_THAT(outcome.err, message) << command;
+      EXPECT_FALSE(fs::exists(Path("store"))) << command << " left a store behind";
+    }
+  }
+  void Replace(const std::string& file, const std::string& what, const std::string& with) {
+    std::string text = Read(Path(file));
+    ASSERT_NE(text.find(what), std::string::npos);
+    Write(file, text.replace(text.find(what), what.size(), with));
+  }
+};
+
+// ---- the recipe ----
+
+TEST_F(BadInputTest, MissingRecipe) { ExpectRefused("pare: recipe: cannot open none.yaml: No such file or directory\n", "none.yaml"); }
+
+TEST_F(BadInputTest, RecipeThatIsADirectory) {
+  fs::create_directory(Path("dir"));
+  ExpectRefused(AllOf(StartsWith("pare: recipe: "), HasSubstr("dir")), "dir");
+}
+
+TEST_F(BadInputTest, UnknownFieldWithItsPlaceAndTheNearestName) {
+  Replace("small.yaml", "train: {epochs", "train: {epoch");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:6:9: "), HasSubstr("epoch"), HasSubstr("did you mean 'epochs'?")));
+}
+
+TEST_F(BadInputTest, WrongType) {
+  Replace("small.yaml", "epochs: 2", "epochs: two");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:6:"), HasSubstr("epochs"), HasSubstr("two")));
+}
+
+TEST_F(BadInputTest, OutOfRange) {
+  Replace("small.yaml", "sparsity: 0.8", "sparsity: 1.8");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:14:"), HasSubstr("sparsity"), HasSubstr("1.8")));
+}
+
+TEST_F(BadInputTest, PatternWithoutAMatch) {
+  Replace("small.yaml", "sparsity: 0.8", "sparsity: 0.8, targets: [conv9]");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:14:"), HasSubstr("conv9")));
+}
+
+// ---- the data ----
+
+TEST_F(BadInputTest, MissingFile) {
+  fs::remove(Path("train.idx"));
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr(Path("train.idx"))));
+}
+
+TEST_F(BadInputTest, TruncatedFile) {
+  fs::resize_file(Path("train.idx"), 1000);
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr(Path("train.idx"))));
+}
+
+TEST_F(BadInputTest, CorruptFile) {
+  Write("train.idx", "this is no idx file");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr(Path("train.idx"))));
+}
+
+TEST_F(BadInputTest, EmptyFile) {
+  Write("test_labels.idx", "");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr(Path("test_labels.idx"))));
+}
+
+TEST_F(BadInputTest, CorruptNpy) {
+  Replace("small.yaml", "format: idx", "format: npy");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr(Path("train.idx"))));
+}
+
+TEST_F(BadInputTest, FewerLabelsThanImages) {
+  fs::copy_file(Path("test_labels.idx"), Path("train_labels.idx"), fs::copy_options::overwrite_existing);
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr("600"), HasSubstr("200")));
+}
+
+TEST_F(BadInputTest, ImagesOfAnotherSizeThanTheModelTakes) {
+  Replace("small.yaml", "{architecture: mlp, hidden: [16]}", "{architecture: lenet5}");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:4:"), HasSubstr("8")));
+}
+
+TEST_F(BadInputTest, WeightsThatAreNoSafetensors) {
+  Write("weights.safetensors", "junk");
+  Replace("small.yaml", "hidden: [16]}", "hidden: [16], weights: weights.safetensors}");
+  ExpectRefused(AllOf(HasSubstr("weights.safetensors"), StartsWith("pare: small.yaml:4:")));
+}
+
+// What was remembered of a file is not believed when the file has changed.
+TEST_F(BadInputTest, FileThatWasGoodLastTime) {
+  ASSERT_EQ(Pare({"plan", "small.yaml"}, Path("store")).code, 0);
+  fs::resize_file(Path("train.idx"), 1000);
+  ExpectRefused(HasSubstr(Path("train.idx")));
+}
+
+TEST_F(BadInputTest, NumbersTurnedNaNFailTheirVariantsAndTheJobEnds) {
+  if (!RunnerIsBuilt()) GTEST_SKIP() << "needs pare-runner (libtorch)";
+  Replace("small.yaml", "- prune: {sparsity: 0.8}\n    - retrain: {epochs: 1}", "- prune: {sparsity: 0.8}\n    - retrain: {epochs: 1, learning_rate: 1e6}");
+  Json report = Ask({"run", "small.yaml", "--workers", "1"}, Path("store"), 0);
+  EXPECT_EQ(report["state"], "done");
+  ASSERT_EQ(report["failed"].size(), 1u);
+  EXPECT_EQ(report["failed"][0]["step"], "one-shot/02-retrain");
+  EXPECT_EQ(report["failed"][0]["error_class"], "diverged");
+  EXPECT_EQ(report["promoted"]["step"], "iterative/04-retrain");
+  EXPECT_THAT(Pare({"why", "one-shot/02-retrain"}, Path("store")).out, HasSubstr("diverged"));
+}
+
+TEST_F(BadInputTest, AJobWithoutAnyResultFails) {
+  if (!RunnerIsBuilt()) GTEST_SKIP() << "needs pare-runner (libtorch)";
+  WriteRecipe("wild.yaml", {.name = "wild", .learning_rate = 1e6});
+  Outcome outcome = Pare({"run", "wild.yaml", "--workers", "1"}, Path("store"));
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("wild: failed\n"), HasSubstr("baseline: diverged: ")));
+  EXPECT_EQ(Pare({"watch"}, Path("store")).code, 1);
+  EXPECT_EQ(Pare({"digest"}, Path("store")).code, 1);
+}
+
+// ---- the store ----
+
+TEST_F(BadInputTest, NoStoreYet) {
+  for (const char* command : {"list", "describe", "models", "digest"}) {
+    Outcome outcome = Pare({command}, Path("store"));
+    EXPECT_EQ(outcome.code, 3);
+    EXPECT_EQ(outcome.err, "pare: there is no store in " + Path("store") + "; `pare run RECIPE` makes one (or give --store DIR or --coordinator ENDPOINT)\n");
+    EXPECT_FALSE(fs::exists(Path("store")));
+  }
+}
+
+TEST_F(BadInputTest, StoreThatCannotBeMade) {
+  Write("file", "");
+  for (const char* command : {"run", "submit"}) {
+    Outcome outcome = Pare({command, "small.yaml"}, Path("file/store"));
+    EXPECT_EQ(outcome.code, 1) << command;
+    EXPECT_THAT(outcome.err, HasSubstr(Path("file/store"))) << command;
+  }
+}
+
+TEST_F(BadInputTest, StoreOfANewerRelease) {
+  ASSERT_EQ(Pare({"submit", "small.yaml"}, Path("store")).code, 0);
+  std::string index = Read(Path("store/index.db"));
+  index[60] = 0x7f;  // SQLite's user_version, big-endian at 60: the schema
+  Write("store/index.db", index);
+  for (std::vector<std::string> command : {std::vector<std::string>{"list"}, {"run", "small.yaml"}, {"submit", "small.yaml"}}) {
+    Outcome outcome = Pare(command, Path("store"));
+    EXPECT_EQ(outcome.code, 1) << command[0];
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr(Path("store")), HasSubstr("newer"))) << command[0];
+    EXPECT_EQ(Read(Path("store/index.db")), index) << "left as it was";
+  }
+}
+
+TEST_F(BadInputTest, StoreThatIsNoDatabase) {
+  fs::create_directory(Path("store"));
+  Write("store/index.db", "this is not a database, and long enough to be looked at as one by whoever opens it");
+  Outcome outcome = Pare({"list"}, Path("store"));
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr(Path("store/index.db")));
+}
+
+// ---- the coordinator ----
+
+TEST_F(BadInputTest, NobodyListens) {
+  std::string endpoint;
+  {
+    Started gone = StartCoordinator(Path("other"), &endpoint);
+    gone.process->Terminate(Millis(5'000));
+  }
+  for (std::vector<std::string> command : {std::vector<std::string>{"list"}, {"watch"}, {"submit", "small.yaml"}, {"run", "small.yaml"}, {"plan", "small.yaml"}}) {
+    command.insert(command.begin(), "pare");
+    command.insert(command.end(), {"--coordinator", endpoint, "--store", Path("store")});
+    Outcome outcome = Run(command);
+    EXPECT_EQ(outcome.code, 4) << command[1] << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("no coordinator answers at " + endpoint + ": Connection refused")) << command[1];
+  }
+  EXPECT_FALSE(fs::exists(Path("store")));
+  EXPECT_EQ(Parsed(Run({"pare", "list", "--json", "--coordinator", endpoint}).out)["error"]["code"], "unreachable");
+}
+
+TEST_F(BadInputTest, NoSuchSocket) {
+  Outcome outcome = Run({"pare", "list", "--coordinator", "ipc://" + Path("none.sock")});
+  EXPECT_EQ(outcome.code, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("No such file or directory"));
+}
+
+
+TEST_F(BadInputTest, PortTaken) {
+  std::string endpoint;
+  Started first = StartCoordinator(Path("first"), &endpoint);
+  Outcome second = Run({"pare", "coordinator", "--store", Path("second"), "--listen", endpoint});
+  EXPECT_EQ(second.code, 1);
+  EXPECT_EQ(second.out, "");
+  EXPECT_THAT(second.err, AllOf(HasSubstr("cannot listen on " + endpoint), HasSubstr("another process is listening there")));
+}
+
+TEST_F(BadInputTest, StoreHeldByALivingCoordinator) {
+  std::string endpoint;
+  Started first = StartCoordinator(Path("store"), &endpoint);
+  Outcome second = Run({"pare", "coordinator", "--store", Path("store")});
+  EXPECT_EQ(second.code, 1);
+  EXPECT_THAT(second.err, AllOf(HasSubstr(Path("store")), HasSubstr(std::to_string(first.process->pid())), HasSubstr(endpoint)));
+  // Commands on the store find the coordinator by themselves.
+  EXPECT_EQ(Pare({"list"}, Path("store")).out, "no jobs yet; start one with: pare run RECIPE\n");
+}
+
+}  // namespace
+}  // namespace pare::cli
