@@ -76,6 +76,22 @@ Result<std::unique_ptr<Connection>> TryStore(const std::string& store) {
   return std::unique_ptr<Connection>(new LocalConnection(std::move(service)));
 }
 
+// A coordinator started in the same breath, or restarted by its supervisor, listens a moment later.
+Result<std::unique_ptr<Connection>> ConnectPatiently(const std::string& endpoint) {
+  SystemClock clock;
+  Millis began = clock.Monotonic();
+  for (bool told = false;;) {
+    auto connection = ConnectTo(endpoint);
+    Millis waited = clock.Monotonic() - began;
+    if (connection.ok() || connection.error().code != ErrorCode::kUnreachable || waited >= kConnectPatience) return connection;
+    if (!told && waited >= kPatienceIsTold) {
+      std::fprintf(stderr, "pare: waiting for a coordinator at %s\n", endpoint.c_str());
+      told = true;
+    }
+    ::poll(nullptr, 0, 50);
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Millis timeout) {
@@ -85,7 +101,7 @@ Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Milli
 }
 
 Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create) {
-  if (!target.coordinator.empty()) return ConnectTo(target.coordinator);
+  if (!target.coordinator.empty()) return ConnectPatiently(target.coordinator);
   std::error_code ignored;
   if (!create && !std::filesystem::exists(storage::StorePaths(target.store).index(), ignored)) {
     return Error{ErrorCode::kNotFound, "there is no store in " + target.store + "; `pare run RECIPE` makes one (or give --store DIR or --coordinator ENDPOINT)"};

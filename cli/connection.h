@@ -26,12 +26,14 @@ class Connection {
   virtual bool local() const = 0;
 };
 
-inline constexpr Millis kConnectPatience{5'000};
+inline constexpr Millis kConnectPatience{5'000};  // with nobody who listens
+inline constexpr Millis kPatienceIsTold{1'000};   // then a person reads what is waited for
 
 // To an endpoint. kUnreachable when nobody listens there.
 Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Millis timeout = Millis(10'000));
 // --coordinator, else a living coordinator of the store, else the store itself. `create`: a store that is not there yet is
-// made; without it that is kNotFound. Waits for another command, or a coordinator that starts or ends just now.
+// made; without it that is kNotFound. Waits up to kConnectPatience for another command, or a coordinator that starts or ends
+// just now.
 Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create = false);
 
 // The blobs of the coordinator's store: its directory where that is this very store on this host, else its blob service.

@@ -25,7 +25,7 @@ const std::vector<Source>& Sources() {
   static const std::vector<Source> sources = [] {
     std::vector<Source> found;
     fs::path root = PARE_SOURCE_DIR;
-    for (const char* folder : {"common", "model", "data", "recipes", "storage", "coordinator", "worker", "cli", "bench", "tests"}) {
+    for (const char* folder : {"common", "model", "data", "methods", "recipes", "storage", "coordinator", "worker", "cli", "bench", "tests"}) {
       if (!fs::exists(root / folder)) continue;
       for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
         std::string extension = entry.path().extension().string();
@@ -116,14 +116,14 @@ TEST(TidyTest, DependenciesPointDownwards) {
       {"common/", {}},
       {"model/", {"common/"}},
       {"data/", {"common/", "model/"}},
-      {"recipes/", {"common/", "model/", "data/"}},
+      {"methods/", {"common/", "model/"}},
+      {"recipes/", {"common/", "model/", "data/", "methods/"}},
       {"storage/", {"common/", "model/"}},
       {"coordinator/", {"common/", "model/", "data/", "recipes/", "storage/", "worker/step_runner.h"}},
       {"worker/collective/", {"common/"}},
       {"worker/engine/", {"common/", "model/", "worker/collective/"}},
-      {"worker/methods/", {"common/", "model/", "worker/engine/"}},
       {"worker/agent/", {"common/", "storage/", "recipes/step.h", "worker/step_runner.h", "worker/line_channel.h", "worker/runner_pipe.h"}},
-      {"worker/runner/", {"common/", "model/", "data/", "storage/", "recipes/step.h", "worker/"}},
+      {"worker/runner/", {"common/", "model/", "data/", "methods/", "storage/", "recipes/step.h", "worker/"}},
       {"cli/", {"common/", "model/", "data/", "recipes/", "storage/", "coordinator/", "worker/agent/"}},
   };
   for (const Source& source : Sources()) {

@@ -8,7 +8,7 @@
 #include "common/json.h"
 #include "worker/engine/optimizer.h"
 #include "worker/engine/schedule.h"
-#include "worker/methods/pruning.h"
+#include "methods/pruning.h"
 
 namespace pare::runner {
 

@@ -1,7 +1,7 @@
 // initialize, import and one-shot prune: the steps that need no data.
 #include "model/initialize.h"
 #include "model/safetensors.h"
-#include "worker/methods/registry.h"
+#include "methods/registry.h"
 #include "worker/runner/steps.h"
 
 namespace pare::runner {

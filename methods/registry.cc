@@ -1,6 +1,6 @@
-#include "worker/methods/registry.h"
+#include "methods/registry.h"
 
-#include "worker/methods/one_shot_prune.h"
+#include "methods/one_shot_prune.h"
 
 namespace pare::methods {
 namespace {

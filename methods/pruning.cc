@@ -1,10 +1,10 @@
-#include "worker/methods/pruning.h"
+#include "methods/pruning.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "worker/methods/selection.h"
+#include "methods/selection.h"
 
 namespace pare::methods {
 namespace {

@@ -1,5 +1,5 @@
 // Masks against a brute-force twin: all scores in one vector, std::sort by (score, tensor, index).
-#include "worker/methods/pruning.h"
+#include "methods/pruning.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
@@ -11,7 +11,7 @@
 #include "common/random.h"
 #include "model/architectures.h"
 #include "model/initialize.h"
-#include "worker/methods/registry.h"
+#include "methods/registry.h"
 
 namespace pare::methods {
 namespace {

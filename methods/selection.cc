@@ -1,4 +1,4 @@
-#include "worker/methods/selection.h"
+#include "methods/selection.h"
 
 #include <bit>
 #include <vector>

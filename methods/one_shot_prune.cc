@@ -1,6 +1,6 @@
-#include "worker/methods/one_shot_prune.h"
+#include "methods/one_shot_prune.h"
 
-#include "worker/methods/pruning.h"
+#include "methods/pruning.h"
 
 namespace pare::methods {
 
