@@ -1,13 +1,9 @@
 #include "model/counts.h"
 
+#include "model/encoding.h"
+
 namespace pare::model {
 namespace {
-
-int64_t NonZeros(const Tensor& tensor) {
-  int64_t count = 0;
-  for (float v : tensor.values<float>()) count += v != 0.0f;
-  return count;
-}
 
 double Removed(int64_t kept, int64_t size) {
   return size == 0 ? 0.0 : 1.0 - static_cast<double>(kept) / static_cast<double>(size);
@@ -18,17 +14,19 @@ double Removed(int64_t kept, int64_t size) {
 ModelSummary Summarize(const Graph& graph, const GraphInfo& info, const TensorMap& tensors, const MaskMap& masks) {
   ModelSummary summary;
   int64_t pruned_size = 0, pruned_kept = 0, prunable_size = 0, prunable_kept = 0;
+  summary.weight_bytes = info.bytes;
   summary.multiply_adds_nonzero = summary.multiply_adds = info.multiply_adds;
   for (const TensorSpec& spec : info.tensors) {
-    if (!spec.trainable) continue;
-    int64_t size = ElementCount(spec.shape), kept = size;
+    if (spec.parameters == 0) continue;
+    int64_t size = spec.parameters, kept = size;
     auto mask = masks.find(spec.name);
     if (mask != masks.end()) kept = mask->second.kept();
     auto tensor = tensors.find(spec.name);
     summary.parameters += size;
-    summary.parameters_nonzero += tensor == tensors.end() ? kept : NonZeros(tensor->second);
-    if (!spec.prunable) continue;
-    LayerSummary layer{spec.name, spec.shape, size, kept, mask != masks.end(), {}};
+    auto node = static_cast<size_t>(graph.IndexOf(spec.node));
+    summary.parameters_nonzero += tensor == tensors.end() ? kept : NonZeroWeights(graph.nodes[node], spec, tensor->second);
+    if (!spec.layer) continue;
+    LayerSummary layer{spec.name, WeightShape(graph.nodes[node]), graph.nodes[node].attributes.encoding, size, kept, mask != masks.end(), {}};
     prunable_size += size;
     prunable_kept += kept;
     if (layer.masked) {
@@ -36,7 +34,7 @@ ModelSummary Summarize(const Graph& graph, const GraphInfo& info, const TensorMa
       pruned_size += size;
       pruned_kept += kept;
       // Every weight of a linear or convolution is used equally often, so work falls in proportion.
-      int64_t dense = info.counts[static_cast<size_t>(graph.IndexOf(spec.node))].multiply_adds;
+      int64_t dense = info.counts[node].multiply_adds;
       summary.multiply_adds_nonzero -= dense / size * (size - kept);
     }
     summary.layers.push_back(std::move(layer));
@@ -53,10 +51,12 @@ Json ToJson(const ModelSummary& summary) {
     Json json = {{"tensor", layer.tensor}, {"shape", layer.shape}, {"size", layer.size}, {"kept", layer.kept},
                  {"sparsity", Removed(layer.kept, layer.size)}};
     if (layer.masked) json["mask"] = layer.mask.hex();
+    if (layer.encoding != Encoding::kDense) json["encoding"] = std::string(ToString(layer.encoding));
     layers.push_back(std::move(json));
   }
   return {{"parameters", summary.parameters},
           {"parameters_nonzero", summary.parameters_nonzero},
+          {"weight_bytes", summary.weight_bytes},
           {"multiply_adds", summary.multiply_adds},
           {"multiply_adds_nonzero", summary.multiply_adds_nonzero},
           {"sparsity",

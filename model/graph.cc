@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "model/encoding.h"
 #include "model/op_table.h"
 
 namespace pare::model {
@@ -49,6 +50,8 @@ void VisitAttributes(Attributes& a, Visit&& visit) {
   visit("vocabulary", a.vocabulary);
   visit("dimension", a.dimension);
   visit("heads", a.heads);
+  visit("encoding", a.encoding);
+  visit("activations", a.activations);
 }
 
 // A window attribute or another size: the limits keep every product that the operator table forms within 63 bits.
@@ -74,7 +77,8 @@ Result<NodeCounts> Count(const Node& node, std::span<const TensorSpec> own, std:
     if (!FitsElements(spec.shape, kMaxTensorElements)) {
       return NodeError(node, "tensor " + spec.name + " " + ToString(spec.shape) + " is empty or has more than 2^32 elements");
     }
-    if (spec.trainable) counts.parameters += ElementCount(spec.shape);
+    counts.parameters += spec.parameters;
+    counts.bytes += ElementCount(spec.shape) * static_cast<int64_t>(SizeOf(spec.dtype));
   }
   counts.multiply_adds = RowOf(node.op).multiply_adds(node.attributes, inputs, shape);
   counts.activation_elements = ElementCount(shape);
@@ -82,6 +86,8 @@ Result<NodeCounts> Count(const Node& node, std::span<const TensorSpec> own, std:
 }
 
 Json AttributeJson(const DType& v) { return std::string(ToString(v)); }
+Json AttributeJson(const Encoding& v) { return std::string(ToString(v)); }
+Json AttributeJson(const Activations& v) { return std::string(ToString(v)); }
 template <typename T>
 Json AttributeJson(const T& v) { return v; }
 
@@ -100,12 +106,16 @@ bool ReadAttribute(const Json& json, bool& out) {
   out = json.get<bool>();
   return true;
 }
-bool ReadAttribute(const Json& json, DType& out) {
+template <typename T>
+bool ReadName(const Json& json, Result<T> (*parse)(std::string_view), T& out) {
   if (!json.is_string()) return false;
-  auto dtype = DTypeFromString(json.get<std::string>());
-  if (dtype.ok()) out = *dtype;
-  return dtype.ok();
+  Result<T> parsed = parse(json.get<std::string>());
+  if (parsed.ok()) out = *parsed;
+  return parsed.ok();
 }
+bool ReadAttribute(const Json& json, DType& out) { return ReadName(json, DTypeFromString, out); }
+bool ReadAttribute(const Json& json, Encoding& out) { return ReadName(json, EncodingFromString, out); }
+bool ReadAttribute(const Json& json, Activations& out) { return ReadName(json, ActivationsFromString, out); }
 bool ReadAttribute(const Json& json, Shape& out) {
   if (!json.is_array() || json.size() > 8) return false;
   for (const Json& d : json) {
@@ -189,6 +199,7 @@ Result<GraphInfo> Analyze(const Graph& graph) {
       shapes.push_back(info.shapes[it->second]);
     }
     TRY(CheckSizes(node));
+    if (Status encoding = CheckEncoding(node); !encoding.ok()) return NodeError(node, encoding.error().message);
     Result<Shape> shape = row.infer(node.attributes, shapes);
     if (!shape.ok()) return NodeError(node, shape.error().message);
     if (!FitsElements(*shape, kMaxActivationElements)) {
@@ -196,8 +207,10 @@ Result<GraphInfo> Analyze(const Graph& graph) {
     }
     size_t first = info.tensors.size();
     if (row.tensors != nullptr) row.tensors(node, info.tensors);
+    EncodeSpecs(node, info.tensors, first);
     ASSIGN_OR_RETURN(NodeCounts counts, Count(node, std::span(info.tensors).subspan(first), shapes, *shape));
     info.parameters += counts.parameters;
+    info.bytes += counts.bytes;
     if (__builtin_add_overflow(info.multiply_adds, counts.multiply_adds, &info.multiply_adds)) {
       return NodeError(node, "the model has more than 2^63 multiply-adds");
     }

@@ -33,6 +33,11 @@ inline constexpr int kOpTypeCount = 21;
 std::string_view ToString(OpType type);  // "linear", "conv2d", "batch_norm2d", …
 Result<OpType> OpTypeFromString(std::string_view name);
 
+// How a linear, conv2d or embedding holds its weight, and how an integer kernel gets its input: model/encoding.h.
+enum class Encoding : uint8_t { kDense, kInt8, kInt8Fake };
+inline constexpr int kEncodingCount = 3;
+enum class Activations : uint8_t { kFloat, kDynamic, kStatic };
+
 // The attributes of all operators; each operator reads its own and ignores the rest (model/op_table.h lists which).
 struct Attributes {
   int64_t in_features = 0, out_features = 0;          // linear
@@ -53,6 +58,8 @@ struct Attributes {
   int64_t vocabulary = 0, dimension = 0;              // embedding
   int64_t heads = 1;                                  // attention: inputs are query, key, value [, key mask]; each
                                                       // [sequence, width]; softmax(q kᵀ/√(width/heads)) v per head
+  Encoding encoding = Encoding::kDense;               // linear, conv2d, embedding: of the weight
+  Activations activations = Activations::kFloat;      // linear, conv2d, embedding: of the input, with an encoding
   bool operator==(const Attributes&) const = default;
 };
 
@@ -81,13 +88,16 @@ struct TensorSpec {
   Shape shape;
   DType dtype = DType::kF32;
   bool trainable = true;  // false: a buffer such as running_mean
-  bool prunable = false;  // weights of linear, conv2d and embedding
+  bool prunable = false;  // weights of linear, conv2d and embedding in float32
   int64_t fan_in = 0;     // for initialization
+  bool layer = false;     // the weight of a linear, conv2d or embedding, in whatever encoding
+  int64_t parameters = 0;  // of the model that it holds: 0 for buffers and for what only describes an encoding (scales)
 };
 
 // What one node costs for one sample.
 struct NodeCounts {
-  int64_t parameters = 0;         // trainable
+  int64_t parameters = 0;
+  int64_t bytes = 0;              // of its tensors, as the encoding holds them
   int64_t multiply_adds = 0;      // dense
   int64_t activation_elements = 0;
 };
@@ -97,6 +107,7 @@ struct GraphInfo {
   std::vector<TensorSpec> tensors;  // in node order; the order of every flat parameter buffer
   std::vector<NodeCounts> counts;   // by node index
   int64_t parameters = 0;
+  int64_t bytes = 0;                // of all tensors
   int64_t multiply_adds = 0;
   int64_t activation_bytes = 0;     // sum over nodes for one sample, float32: what training keeps for backward
 };

@@ -11,10 +11,16 @@ TensorMap InitializeWeights(const Graph& graph, const GraphInfo& info, uint64_t 
   uint64_t ordinal = 0;
   for (const TensorSpec& spec : info.tensors) {
     Tensor tensor(spec.dtype, spec.shape);
+    if (spec.dtype != DType::kF32) {  // codes: they come from a trained weight
+      weights.emplace(spec.name, std::move(tensor));
+      continue;
+    }
     auto values = tensor.mutable_values<float>();
     RandomStream stream(seed, RandomPurpose::kInitialize, ordinal++);
     OpType op = graph.Find(spec.node)->op;
-    if (op == OpType::kLinear || op == OpType::kConv2d) {
+    if (spec.parameters == 0 && spec.role != "running_mean") {
+      for (float& v : values) v = 1.0f;
+    } else if (op == OpType::kLinear || op == OpType::kConv2d) {
       double bound = 1.0 / std::sqrt(static_cast<double>(spec.fan_in));
       for (float& v : values) v = static_cast<float>((2.0 * stream.Uniform() - 1.0) * bound);
     } else if (op == OpType::kEmbedding) {

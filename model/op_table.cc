@@ -153,7 +153,8 @@ Result<Shape> InferAttention(const Attributes& a, Inputs in) {
 }
 
 TensorSpec Spec(const Node& node, const char* role, Shape shape, int64_t fan_in, bool prunable) {
-  return TensorSpec{node.name + "." + role, node.name, role, std::move(shape), DType::kF32, true, prunable, fan_in};
+  int64_t elements = FitsElements(shape, kMaxTensorElements) ? ElementCount(shape) : 0;  // Analyze refuses what does not fit
+  return TensorSpec{node.name + "." + role, node.name, role, std::move(shape), DType::kF32, true, prunable, fan_in, prunable, elements};
 }
 
 void LinearTensors(const Node& node, std::vector<TensorSpec>& out) {
@@ -176,6 +177,7 @@ void BatchNormTensors(const Node& node, std::vector<TensorSpec>& out) {
   for (const char* role : {"running_mean", "running_var"}) {
     out.push_back(Spec(node, role, shape, 0, false));
     out.back().trainable = false;
+    out.back().parameters = 0;
   }
 }
 
@@ -203,9 +205,10 @@ constexpr int kMany = 64;
 const std::array<OpRow, kOpTypeCount>& Rows() {
   static const std::array<OpRow, kOpTypeCount> rows = {{
       {OpType::kInput, "input", 0, 0, {"shape", "dtype"}, InferInput, nullptr, NoCost},
-      {OpType::kLinear, "linear", 1, 1, {"in_features", "out_features", "bias"}, InferLinear, LinearTensors, LinearCost},
+      {OpType::kLinear, "linear", 1, 1, {"in_features", "out_features", "bias", "encoding", "activations"}, InferLinear, LinearTensors, LinearCost},
       {OpType::kConv2d, "conv2d", 1, 1,
-       {"in_channels", "out_channels", "kernel_h", "kernel_w", "stride_h", "stride_w", "padding_h", "padding_w", "groups", "bias"},
+       {"in_channels", "out_channels", "kernel_h", "kernel_w", "stride_h", "stride_w", "padding_h", "padding_w", "groups", "bias",
+        "encoding", "activations"},
        InferConv, ConvTensors, ConvCost},
       {OpType::kBatchNorm2d, "batch_norm2d", 1, 1, {"features", "epsilon", "momentum"}, InferBatchNorm, BatchNormTensors, PerElement},
       {OpType::kLayerNorm, "layer_norm", 1, 1, {"features", "epsilon"}, InferLayerNorm, LayerNormTensors, PerElement},
@@ -225,7 +228,7 @@ const std::array<OpRow, kOpTypeCount>& Rows() {
       {OpType::kAdd, "add", 2, kMany, {}, InferAdd, nullptr, NoCost},
       {OpType::kConcat, "concat", 1, kMany, {"axis"}, InferConcat, nullptr, NoCost},
       {OpType::kDropout, "dropout", 1, 1, {"probability"}, InferDropout, nullptr, NoCost},
-      {OpType::kEmbedding, "embedding", 1, 1, {"vocabulary", "dimension"}, InferEmbedding, EmbeddingTensors, NoCost},
+      {OpType::kEmbedding, "embedding", 1, 1, {"vocabulary", "dimension", "encoding", "activations"}, InferEmbedding, EmbeddingTensors, NoCost},
       {OpType::kAttention, "attention", 3, 4, {"heads"}, InferAttention, nullptr, AttentionCost},
   }};
   return rows;

@@ -235,6 +235,10 @@ void SetAny(Attributes& a, std::string_view name) {
     a.probability = *rc::gen::arbitrary<double>();
   } else if (name == "dtype") {
     a.dtype = *rc::gen::element(DType::kF32, DType::kI64);
+  } else if (name == "encoding") {
+    a.encoding = *rc::gen::element(Encoding::kInt8, Encoding::kInt8Fake);
+  } else if (name == "activations") {
+    a.activations = *rc::gen::element(Activations::kDynamic, Activations::kStatic);
   } else if (name == "shape") {
     a.shape.clear();
     for (int n = *rc::gen::inRange(0, 5); n > 0; --n) a.shape.push_back(*rc::gen::inRange<int64_t>(1, 1000));

@@ -5,19 +5,38 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "model/graph.h"
 
 namespace pare::engine {
 
+// A weight in the layout that a kernel reads, made once after weights are set and shared by all shards. Immutable.
+struct PackedWeight {
+  virtual ~PackedWeight() = default;
+};
+
+struct NodeState;
+struct ShardState;
+// How a node runs: a row of one of the engine's tables.
+struct NodeKernel {
+  std::shared_ptr<const PackedWeight> (*pack)(const NodeState& node) = nullptr;  // null: nothing to prepare
+  void (*forward)(ShardState& shard, NodeState& node) = nullptr;   // fills node.value
+  void (*backward)(ShardState& shard, NodeState& node) = nullptr;  // reads node.gradient; null: cannot be trained through
+};
+
 // One node of one shard. `inputs[i]` are the values of its inputs; a backward adds to the inputs' gradients with AddGrad.
 struct NodeState {
   const model::Node* node = nullptr;
   int ordinal = 0;
   std::vector<int> inputs;
+  std::vector<std::string> roles;      // of the parameters: "weight", "bias", …
   std::vector<at::Tensor> parameters;  // views into the flat buffer, in TensorSpec order; buffers (running_mean) too
   std::vector<at::Tensor> gradients;   // views into the shard's flat gradient; undefined for buffers
+  NodeKernel kernel;
+  std::shared_ptr<const PackedWeight> packed;
   at::Tensor value, gradient;
   at::Tensor workspace;                // reused for the gradient handed to the first input
   bool has_gradient = false;
@@ -45,6 +64,8 @@ struct Kernel {
   void (*backward)(ShardState& shard, NodeState& node);  // reads node.gradient
 };
 const Kernel& KernelOf(model::OpType type);
+// By operator and encoding (worker/engine/encodings.h): a null forward if there is none.
+NodeKernel KernelOf(const model::Node& node);
 
 // The rows, by family.
 namespace kernels {
@@ -52,6 +73,9 @@ void LinearForward(ShardState&, NodeState&);
 void LinearBackward(ShardState&, NodeState&);
 void ConvForward(ShardState&, NodeState&);
 void ConvBackward(ShardState&, NodeState&);
+// With another weight than the node's own: one that was decoded or rounded.
+void ConvWith(ShardState&, NodeState&, const at::Tensor& weight);
+void ConvBackwardWith(ShardState&, NodeState&, const at::Tensor& weight);
 void BatchNormForward(ShardState&, NodeState&);
 void BatchNormBackward(ShardState&, NodeState&);
 void LayerNormForward(ShardState&, NodeState&);

@@ -46,16 +46,19 @@ void LinearBackward(ShardState& shard, NodeState& n) {
   shard.AddGrad(n, 0, n.workspace);
 }
 
-void ConvForward(ShardState& shard, NodeState& n) {
+void ConvForward(ShardState& shard, NodeState& n) { ConvWith(shard, n, n.parameters[0]); }
+void ConvBackward(ShardState& shard, NodeState& n) { ConvBackwardWith(shard, n, n.parameters[0]); }
+
+void ConvWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
-  n.value = at::convolution(shard.Input(n, 0), n.parameters[0], a.bias ? n.parameters[1] : at::Tensor(), Pair(a.stride_h, a.stride_w),
+  n.value = at::convolution(shard.Input(n, 0), weight, a.bias ? n.parameters[1] : at::Tensor(), Pair(a.stride_h, a.stride_w),
                             Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0), a.groups);
 }
 
-void ConvBackward(ShardState& shard, NodeState& n) {
+void ConvBackwardWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
   std::vector<int64_t> bias_sizes = {a.out_channels};
-  auto [dx, dw, db] = at::convolution_backward(n.gradient, shard.Input(n, 0), n.parameters[0], a.bias ? at::OptionalIntArrayRef(bias_sizes) : at::OptionalIntArrayRef(),
+  auto [dx, dw, db] = at::convolution_backward(n.gradient, shard.Input(n, 0), weight, a.bias ? at::OptionalIntArrayRef(bias_sizes) : at::OptionalIntArrayRef(),
                                                Pair(a.stride_h, a.stride_w), Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0),
                                                a.groups, {shard.Wants(n, 0), true, a.bias});
   n.gradients[0].copy_(dw);

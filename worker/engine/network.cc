@@ -7,7 +7,9 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
+#include "model/encoding.h"
 #include "worker/collective/collective.h"
 #include "worker/engine/device.h"
 #include "worker/engine/flush_denormals.h"
@@ -24,6 +26,17 @@ using model::TensorSpec;
 
 // Tensors start at multiples of 64 bytes: kernels of MKL may round differently for other alignments.
 constexpr int64_t kAlignElements = 16;
+
+// libtorch's type; nullopt for one that no operator's tensors have.
+std::optional<at::ScalarType> TypeOf(model::DType dtype) {
+  switch (dtype) {
+    case model::DType::kF32: return at::kFloat;
+    case model::DType::kI32: return at::kInt;
+    case model::DType::kI8: return at::kChar;
+    case model::DType::kU8: return at::kByte;
+    default: return std::nullopt;
+  }
+}
 
 int64_t RoundUp(int64_t n) { return (n + kAlignElements - 1) / kAlignElements * kAlignElements; }
 
@@ -91,9 +104,9 @@ class TorchNetwork : public Network {
     c10::InferenceMode inference;
     TensorMap weights;
     for (const TensorSpec& spec : info_.tensors) {
-      Tensor tensor(model::DType::kF32, spec.shape);
+      Tensor tensor(spec.dtype, spec.shape);
       at::Tensor host = View(spec).cpu();
-      std::memcpy(tensor.mutable_values<float>().data(), host.data_ptr<float>(), tensor.bytes().size());
+      std::memcpy(const_cast<std::byte*>(tensor.bytes().data()), host.const_data_ptr(), tensor.bytes().size());
       weights.emplace(spec.name, std::move(tensor));
     }
     return weights;
@@ -104,13 +117,15 @@ class TorchNetwork : public Network {
     for (const TensorSpec& spec : info_.tensors) {
       auto it = weights.find(spec.name);
       if (it == weights.end()) return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is missing"};
-      if (it->second.dtype() != model::DType::kF32 || it->second.shape() != spec.shape) {
-        return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + model::ToString(it->second.shape()) + ", the model needs F32 " + model::ToString(spec.shape)};
+      if (it->second.dtype() != spec.dtype || it->second.shape() != spec.shape) {
+        return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + model::ToString(it->second.shape()) + ", the model needs " +
+                                              std::string(model::ToString(spec.dtype)) + " " + model::ToString(spec.shape)};
       }
       // Only read: from_blob has no const form.
-      View(spec).copy_(at::from_blob(const_cast<std::byte*>(it->second.bytes().data()), spec.shape, at::kFloat));
+      View(spec).copy_(at::from_blob(const_cast<std::byte*>(it->second.bytes().data()), spec.shape, *TypeOf(spec.dtype)));
     }
     Pull();
+    PackWeights();
     return Ok();
   }
 
@@ -126,9 +141,11 @@ class TorchNetwork : public Network {
   }
 
  private:
+  // Trainable parameters and float32 buffers lie in one buffer each, tensors of other types alone.
   struct Slot {
-    bool buffer;
-    int64_t offset;
+    bool buffer = false;
+    int64_t offset = 0;
+    at::Tensor alone;
   };
 
   at::TensorOptions Floats() const { return at::TensorOptions(at::kFloat).device(device_); }
@@ -137,9 +154,13 @@ class TorchNetwork : public Network {
   void LayOut() {
     int64_t parameters = 0, buffers = 0;
     for (const TensorSpec& spec : info_.tensors) {
+      if (spec.dtype != model::DType::kF32) {
+        slots_.emplace(spec.name, Slot{true, 0, at::zeros(spec.shape, Floats().dtype(*TypeOf(spec.dtype)))});
+        continue;
+      }
       int64_t size = model::ElementCount(spec.shape);
       int64_t& end = spec.trainable ? parameters : buffers;
-      slots_.emplace(spec.name, Slot{!spec.trainable, end});
+      slots_.emplace(spec.name, Slot{!spec.trainable, end, {}});
       if (spec.trainable) layout_.push_back({spec.name, end, size, spec.prunable});
       end += RoundUp(size);
     }
@@ -155,6 +176,7 @@ class TorchNetwork : public Network {
   }
   at::Tensor View(const TensorSpec& spec) const {
     const Slot& slot = slots_.at(spec.name);
+    if (slot.alone.defined()) return slot.alone;
     return Slice(slot.buffer ? buffers_ : flat_, slot.offset, spec.shape);
   }
 
@@ -171,12 +193,14 @@ class TorchNetwork : public Network {
         NodeState n;
         n.node = &graph_.nodes[i];
         n.ordinal = static_cast<int>(i);
+        n.kernel = KernelOf(*n.node);
         for (const std::string& input : n.node->inputs) {
           n.inputs.push_back(graph_.IndexOf(input));
           n.wants_gradient = n.wants_gradient || shard.nodes[static_cast<size_t>(n.inputs.back())].wants_gradient;
         }
         for (; tensor < info_.tensors.size() && info_.tensors[tensor].node == n.node->name; ++tensor) {
           const TensorSpec& spec = info_.tensors[tensor];
+          n.roles.push_back(spec.role);
           n.parameters.push_back(View(spec));
           n.gradients.push_back(spec.trainable ? Slice(shard_gradients_[s], slots_.at(spec.name).offset, spec.shape) : at::Tensor());
           n.wants_gradient = n.wants_gradient || spec.trainable;
@@ -184,6 +208,15 @@ class TorchNetwork : public Network {
         n.in_place = InputIsFree(graph_.nodes[i]);
         shard.nodes.push_back(std::move(n));
       }
+    }
+  }
+
+  void PackWeights() {
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      NodeState& first = shards_[0].nodes[i];
+      if (first.kernel.pack == nullptr) continue;
+      first.packed = first.kernel.pack(first);
+      for (ShardState& shard : shards_) shard.nodes[i].packed = first.packed;
     }
   }
 
@@ -255,7 +288,7 @@ class TorchNetwork : public Network {
     FillInput(shard.nodes[0], job.samples, first, count);
     for (NodeState& n : shard.nodes) {
       n.has_gradient = false;
-      if (n.node->op != model::OpType::kInput) KernelOf(n.node->op).forward(shard, n);
+      if (n.node->op != model::OpType::kInput) n.kernel.forward(shard, n);
     }
     NodeState& output = shard.nodes[static_cast<size_t>(graph_.IndexOf(graph_.output))];
     at::Tensor logits = output.value.cpu().contiguous();
@@ -273,7 +306,7 @@ class TorchNetwork : public Network {
     output.gradient = gradient.to(device_);
     output.has_gradient = true;
     for (auto n = shard.nodes.rbegin(); n != shard.nodes.rend(); ++n) {
-      if (n->has_gradient && n->wants_gradient) KernelOf(n->node->op).backward(shard, *n);
+      if (n->has_gradient && n->wants_gradient) n->kernel.backward(shard, *n);
     }
   }
 
@@ -384,6 +417,15 @@ Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, cons
   ASSIGN_OR_RETURN(GraphInfo info, model::Analyze(graph));
   if (info.shapes[static_cast<size_t>(graph.IndexOf(graph.output))].size() != 1) {
     return Error{ErrorCode::kInvalid, "the model's output must be one vector of class scores per sample"};
+  }
+  for (const TensorSpec& spec : info.tensors) {
+    if (!TypeOf(spec.dtype)) return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + std::string(model::ToString(spec.dtype)) + ", which the engine does not hold"};
+  }
+  for (const model::Node& node : graph.nodes) {
+    if (KernelOf(node).forward == nullptr) {
+      return Error{ErrorCode::kInvalid, "node '" + node.name + "': the engine has no " + std::string(model::ToString(node.op)) + " with encoding " +
+                                            std::string(model::ToString(node.attributes.encoding))};
+    }
   }
   try {
     ASSIGN_OR_RETURN(at::Device device, OpenDevice(options.device));
