@@ -4,18 +4,16 @@
 #include <cctype>
 
 #include "model/architectures.h"
+#include "recipes/kinds.h"
 #include "recipes/planner.h"
 #include "recipes/schema.h"
-#include "recipes/select.h"
 
 namespace pare::recipes {
 namespace {
 
 // Enough for any recipe, and small enough that sums of products cannot overflow.
 constexpr size_t kManySteps = size_t{1} << 40;
-
-const std::vector<std::string> kStepKinds = {"prune", "retrain", "evaluate", "repeat"};
-const std::vector<std::string> kLaterKinds = {"distill", "low_rank", "quantize", "lora", "self_distill", "measure"};
+const Json kEmpty = Json::object();
 
 constexpr const char* kNameRule = "letters, digits, '-', '_' and '.', at most 100, not '.' first";
 
@@ -25,58 +23,26 @@ bool GoodName(const std::string& name) {
   });
 }
 
-std::vector<std::string> FieldNames(const std::string& section) {
-  std::vector<std::string> names;
-  for (const Field* f : FieldsOf(section)) names.emplace_back(f->name);
-  return names;
+std::string Listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
 }
 
 }  // namespace
 
-bool Checker::Section(const std::string& section, const Json& object, const std::string& pointer, const std::string& extra) {
-  constexpr Field kSection = {.type = "section"};
-  if (auto wrong = CheckValue(kSection, object)) {
-    Fail(pointer, section + ": " + *wrong);
-    return false;
-  }
-  for (const auto& [key, value] : object.items()) {
-    const Field* field = FindField(section, key);
-    if (field == nullptr && !extra.empty()) field = FindField(extra, key);
-    std::string at = pointer + "/" + Escaped(key);
-    if (field == nullptr) {
-      std::vector<std::string> known = FieldNames(section), more = FieldNames(extra);
-      known.insert(known.end(), more.begin(), more.end());
-      Fail(at + "#key", "unknown field " + Quoted(key) + " in " + section + Suggestion(key, known));
-    } else if (auto wrong = CheckValue(*field, value)) {
-      Fail(at, key + ": " + *wrong);
-    } else if (field->type == "patterns") {
-      Patterns(key, value, at);
-    }
-  }
-  return true;
-}
-
-void Checker::Patterns(const std::string& key, const Json& value, const std::string& pointer) {
-  if (value.is_string()) {
-    if (auto wrong = PatternError(value.get<std::string>())) Fail(pointer, key + ": " + *wrong);
-    return;
-  }
-  for (size_t i = 0; i < value.size(); ++i) {
-    if (auto wrong = PatternError(value[i].get<std::string>())) Fail(pointer + "/" + std::to_string(i), key + ": " + *wrong);
-  }
-}
-
 void Checker::Run() {
-  Section("recipe", tree_, "");
+  context_.Section("recipe", tree_, "");
   if (!tree_.contains("name")) Fail("", "'name' is missing");
   else if (tree_["name"].is_string() && !GoodName(tree_["name"].get<std::string>())) Fail("/name", "name: expected " + std::string(kNameRule) + ", found " + Quoted(tree_["name"].get<std::string>()));
   if (tree_.contains("model")) Model(); else Fail("", "'model' is missing");
   if (tree_.contains("data")) Data(); else Fail("", "'data' is missing");
   Train();
-  if (tree_.contains("snapshot")) Section("snapshot", tree_["snapshot"], "/snapshot");
-  if (tree_.contains("goal") && Section("goal", tree_["goal"], "/goal") && tree_["goal"].contains("target")) {
-    Section("target", tree_["goal"]["target"], "/goal/target");
+  if (tree_.contains("snapshot")) context_.Section("snapshot", tree_["snapshot"], "/snapshot");
+  if (tree_.contains("goal") && context_.Section("goal", tree_["goal"], "/goal") && tree_["goal"].contains("target")) {
+    context_.Section("target", tree_["goal"]["target"], "/goal/target");
   }
+  if (tree_.contains("keep")) Keep();
   if (tree_.contains("promote")) Promote();
   if (tree_.contains("variants")) Variants();
 }
@@ -119,8 +85,8 @@ void Checker::Model() {
 
 void Checker::Data() {
   const Json& data = tree_["data"];
-  if (!Section("data", data, "/data")) return;
-  if (data.contains("augment")) Section("augment", data["augment"], "/data/augment");
+  if (!context_.Section("data", data, "/data")) return;
+  if (data.contains("augment")) context_.Section("augment", data["augment"], "/data/augment");
   bool built_in = data.contains("dataset"), files = data.contains("train");
   if (built_in == files) return Fail("/data", "data: give either dataset (fashion-mnist) or the files train and test");
   if (files && !data.contains("test")) Fail("/data", "data: 'test' is missing: the report's accuracies come from samples that training never saw");
@@ -132,15 +98,22 @@ void Checker::Data() {
 
 void Checker::Train() {
   if (tree_.contains("train")) {
-    if (Section("train", tree_["train"], "/train")) Training(tree_["train"], "/train", OfTrain("schedule", "constant"));
+    if (context_.Section("train", tree_["train"], "/train")) context_.Training(tree_["train"], "/train", context_.OfTrain("schedule", "constant"));
   } else if (!tree_.contains("model") || !tree_["model"].is_object() || !tree_["model"].contains("weights")) {
     Fail("", "'train' is missing; it can be omitted only when model.weights gives a trained model");
   }
 }
 
+void Checker::Keep() {
+  const Json& keep = tree_["keep"];
+  if (!context_.Section("keep", keep, "/keep")) return;
+  std::string policy = TextOr(keep, "policy", "all");
+  if (policy != "best" && policy != "last") context_.Refuse(keep, "/keep", {"count"}, "only with policy: best or last, here it is " + Shortened(policy));
+}
+
 void Checker::Promote() {
   const Json& promote = tree_["promote"];
-  if (!Section("promote", promote, "/promote")) return;
+  if (!context_.Section("promote", promote, "/promote")) return;
   if (!promote.contains("as")) Fail("/promote", "promote: 'as', the model's name in the registry, is missing");
   else if (promote["as"].is_string() && !GoodName(promote["as"].get<std::string>())) Fail("/promote/as", "as: expected " + std::string(kNameRule) + ", found " + Quoted(promote["as"].get<std::string>()));
 }
@@ -171,18 +144,22 @@ void Checker::Steps(const Json& steps, const std::string& pointer, size_t factor
 }
 
 void Checker::Item(const Json& item, const std::string& pointer, size_t factor, size_t& expanded) {
-  if (!item.is_object() || item.empty()) return Fail(pointer, "expected a step: one of prune, retrain, evaluate, or repeat with steps");
+  std::vector<std::string> kinds = KindNames();
+  if (!item.is_object() || item.empty()) return Fail(pointer, "expected a step: one of " + Listed(kinds) + " (with steps)");
   if (item.contains("repeat") || item.contains("steps")) return Repeat(item, pointer, factor, expanded);
   if (item.size() != 1) return Fail(pointer, "one step per list item; start the next one with '-'");
-  auto [kind, value] = *item.items().begin();
-  std::string inner = pointer + "/" + Escaped(kind);
+  auto [name, value] = *item.items().begin();
+  std::string inner = pointer + "/" + Escaped(name);
   expanded += factor;
-  if (kind == "prune") return Prune(value, inner);
-  if (kind == "retrain") return Retrain(value, inner);
-  if (kind == "evaluate") return Evaluate(value, inner);
-  bool later = std::find(kLaterKinds.begin(), kLaterKinds.end(), kind) != kLaterKinds.end();
-  Fail(inner + "#key", later ? "step kind '" + kind + "' is not available in this version; available: prune, retrain, evaluate, repeat"
-                             : "unknown step kind " + Quoted(kind) + Suggestion(kind, kStepKinds));
+  if (const Kind* kind = FindKind(name)) {
+    const Json& section = value.is_null() && kind->may_be_empty ? kEmpty : value;
+    if (context_.Section(name, section, inner, kind->train_fields ? "train" : "") && kind->check) kind->check(context_, section, inner);
+    return;
+  }
+  std::span<const std::string_view> later = LaterKinds();
+  bool known = std::find(later.begin(), later.end(), name) != later.end();
+  Fail(inner + "#key", known ? "step kind '" + name + "' is not available in this version; available: " + Listed(kinds)
+                             : "unknown step kind " + Quoted(name) + Suggestion(name, kinds));
 }
 
 void Checker::Repeat(const Json& item, const std::string& pointer, size_t factor, size_t& expanded) {
@@ -190,7 +167,7 @@ void Checker::Repeat(const Json& item, const std::string& pointer, size_t factor
     if (key != "repeat" && key != "steps") Fail(pointer + "/" + Escaped(key) + "#key", "unknown field " + Quoted(key) + " beside repeat. Allowed: repeat, steps");
   }
   if (!item.contains("repeat") || !item.contains("steps")) return Fail(pointer, "repeat and steps belong together");
-  if (Section("repeat", item["repeat"], pointer + "/repeat")) {
+  if (context_.Section("repeat", item["repeat"], pointer + "/repeat")) {
     Json times = item["repeat"].value("times", Json());
     if (times.is_null()) Fail(pointer + "/repeat", "repeat: 'times' is missing");
     if (times.is_number_integer() && times.get<int64_t>() > 0) factor = std::min(factor * static_cast<size_t>(std::min<int64_t>(times.get<int64_t>(), 1000)), kManySteps);

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "common/json.h"
-#include "recipes/findings.h"
+#include "recipes/check_context.h"
 
 namespace pare::recipes {
 
@@ -17,18 +17,16 @@ inline constexpr size_t kMaxVariantSteps = 5000;  // after repeat; kMaxPlannedSt
 class Checker {
  public:
   // REQUIRES: both outlive this; `tree` is an object.
-  Checker(const Json& tree, Errors& errors) : tree_(tree), errors_(errors) {}
+  Checker(const Json& tree, Errors& errors) : tree_(tree), context_(tree, errors) {}
   void Run();
 
  private:
-  void Fail(const std::string& pointer, const std::string& text) { errors_.Add(pointer, text); }
-  // Known fields with good values; those of section `extra` too. False if `object` is not a section at all.
-  bool Section(const std::string& section, const Json& object, const std::string& pointer, const std::string& extra = "");
-  void Patterns(const std::string& key, const Json& value, const std::string& pointer);
+  void Fail(const std::string& pointer, const std::string& text) { context_.Fail(pointer, text); }
 
   void Model();
   void Data();
   void Train();
+  void Keep();
   void Promote();
   void Variants();
   // Adds to `expanded` how many steps there are after repeat; each counts `factor` times.
@@ -36,19 +34,8 @@ class Checker {
   void Item(const Json& item, const std::string& pointer, size_t factor, size_t& expanded);
   void Repeat(const Json& item, const std::string& pointer, size_t factor, size_t& expanded);
 
-  void Prune(const Json& prune, const std::string& pointer);
-  void ScheduledPrune(const Json& prune, const std::string& pointer);
-  void OneShotPrune(const Json& prune, const std::string& pointer);
-  void Density(const Json& prune, const std::string& pointer);
-  void Retrain(const Json& retrain, const std::string& pointer);
-  void Evaluate(const Json& evaluate, const std::string& pointer);
-  // Training fields that mean nothing beside the optimizer and the learning-rate schedule in force.
-  void Training(const Json& section, const std::string& pointer, const std::string& schedule);
-  // The text at train.<field>, or `otherwise`.
-  std::string OfTrain(const char* field, const char* otherwise) const;
-
   const Json& tree_;
-  Errors& errors_;
+  CheckContext context_;
 };
 
 }  // namespace pare::recipes

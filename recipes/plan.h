@@ -7,17 +7,27 @@
 #include <string>
 #include <vector>
 
+#include "methods/outline.h"
 #include "model/graph.h"
 #include "recipes/planner.h"
 
 namespace pare::recipes {
 
-// Of a checkpoint, from the sparsities in the recipe; a global ranking is taken to remove the same share everywhere.
+// Of a checkpoint, from its outline.
 struct Expected {
   double sparsity = 0;  // of the tensors pruned so far
+  int64_t parameters = 0;
   int64_t parameters_nonzero = 0;
+  int64_t multiply_adds = 0;
   int64_t multiply_adds_nonzero = 0;
   int64_t checkpoint_bytes = 0;
+};
+Expected ExpectedOf(const methods::Outline& outline);
+
+// What planning has to say about an item of a variant.
+struct Remark {
+  std::string pointer;  // of the item's section
+  std::string text;
 };
 
 struct Plan {
@@ -30,7 +40,8 @@ struct Plan {
   std::string device;
   Json hints;
   model::GraphInfo info;
-  std::vector<std::string> doubts;  // steps that are expected to fail: "<step>: <why>"
+  std::vector<Remark> refusals;  // steps that make no sense where they stand; a recipe with any is not resolved
+  std::vector<Remark> warnings;
 };
 
 // Null for a value that Resolve did not make (a stored recipe of another release).

@@ -68,7 +68,9 @@ Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe
   p.multiply_adds = p.multiply_adds_nonzero = plan->info.multiply_adds;
   auto expected = plan->expected.find(evaluation ? step.spec.inputs.at("model") : step.key);
   if (expected != plan->expected.end()) {
+    p.parameters = expected->second.parameters;
     p.parameters_nonzero = expected->second.parameters_nonzero;
+    p.multiply_adds = expected->second.multiply_adds;
     p.multiply_adds_nonzero = expected->second.multiply_adds_nonzero;
     p.checkpoint_bytes = expected->second.checkpoint_bytes;
   }
@@ -79,7 +81,7 @@ Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe
     epochs = params["train"]["epochs"].get<int64_t>();
   }
   p.training_samples = static_cast<double>(epochs * (recipe.data.train_count - validation));
-  double forward = 2.0 * static_cast<double>(plan->info.multiply_adds);  // floating-point operations for one sample
+  double forward = 2.0 * static_cast<double>(p.multiply_adds);  // floating-point operations for one sample
   // Backward costs twice the forward pass.
   double passes = 3.0 * p.training_samples;
   if (evaluation) passes = static_cast<double>(params["split"] == "test" ? recipe.data.test_count : validation);

@@ -3,43 +3,22 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <numbers>
 
 #include "model/architectures.h"
 #include "recipes/findings.h"
+#include "recipes/keep.h"
+#include "recipes/kinds.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
+#include "recipes/resolve_context.h"
 #include "recipes/schema.h"
-#include "recipes/select.h"
 
 namespace pare::recipes {
 namespace {
 
-int64_t DefaultShards(const Json& train) {
-  return std::max<int64_t>(1, std::llround(static_cast<double>(train["batch_size"].get<int64_t>()) / 64.0));
-}
-
-// The rate of the baseline's last epoch, nine digits (so that another libm gives the same recipe).
-double LastLearningRate(const Json& train) {
-  double rate = train["learning_rate"].get<double>(), epochs = train["epochs"].get<double>();
-  std::string kind = train["schedule"].get<std::string>();
-  if (kind == "multi_step") {
-    for (const Json& m : train["milestones"]) rate *= m.get<double>() <= epochs - 1 ? train["gamma"].get<double>() : 1.0;
-  } else if (kind == "cosine" || kind == "linear") {
-    double final = train["final_learning_rate"].get<double>();
-    double left = std::min(1.0, 1.0 / std::max(1.0, epochs - train["warmup_epochs"].get<double>()));
-    double share = kind == "linear" ? left : 0.5 * (1.0 - std::cos(std::numbers::pi * left));
-    rate = final + (rate - final) * share;
-  }
-  char digits[32];
-  std::snprintf(digits, sizeof digits, "%.9g", rate);
-  return std::strtod(digits, nullptr);
-}
-
 class Resolver {
  public:
-  Resolver(const Recipe& recipe, const data::DataInfo& data) : recipe_(recipe), tree_(recipe.tree()), errors_(recipe.name(), recipe.positions()) {
+  Resolver(const Recipe& recipe, const data::DataInfo& data) : recipe_(recipe), tree_(recipe.tree()), errors_(recipe.name(), recipe.positions()), context_(recipe, tree_, out_, info_, errors_, out_.warnings) {
     out_.data = data;
     out_.name = tree_.at("name").get<std::string>();
   }
@@ -58,10 +37,15 @@ class Resolver {
     for (auto& [name, steps] : tree_["variants"].items()) ResolveSteps(steps, "/variants/" + name);
     if (!errors_.empty()) return errors_.ToError();
     WarnOfData();
-    for (const auto& [name, steps] : tree_["variants"].items()) WarnOfVariant(steps, "/variants/" + name);
-    out_.tree = std::move(tree_);
+    FillDefaults("keep", tree_["keep"]);
+    Json& pinned = tree_["keep"]["pinned"];
+    if (!pinned.is_array()) pinned = pinned.is_null() ? Json::array() : Json::array({pinned});
+    out_.tree = tree_;
     out_.plan = MakePlan(out_);
     CHECK(out_.plan != nullptr);
+    for (const Remark& refusal : out_.plan->refusals) Fail(refusal.pointer, refusal.text);
+    ResolveKeep();
+    if (!errors_.empty()) return errors_.ToError();
     if (size_t steps = out_.plan->chains.size() + out_.plan->tests.size() + 1; steps > kMaxPlannedSteps) {
       Fail("/variants", "a job has at most " + std::to_string(kMaxPlannedSteps) + " steps, evaluations included; this one has " + std::to_string(steps));
       return errors_.ToError();
@@ -72,10 +56,7 @@ class Resolver {
 
  private:
   void Fail(const std::string& pointer, const std::string& text) { errors_.Add(pointer, text); }
-  void Warn(const std::string& pointer, const std::string& text) {
-    Recipe::Position p = recipe_.position(pointer);
-    out_.warnings.push_back({Finding::Severity::kWarning, p.line, p.column, text});
-  }
+  void Warn(const std::string& pointer, const std::string& text) { context_.Warn(pointer, text); }
 
   void ResolveModel() {
     Json parameters = tree_["model"];
@@ -125,7 +106,7 @@ class Resolver {
     Json& train = tree_["train"];
     FillDefaults("train", train);
     if (!train.contains("shards")) train["shards"] = DefaultShards(train);
-    CheckBatch(train, "/train");
+    context_.CheckBatch(train, "/train");
     if (train["warmup_epochs"].get<double>() > train["epochs"].get<double>()) Fail("/train/warmup_epochs", "warmup_epochs is longer than epochs");
     for (const Json& m : train["milestones"]) {
       if (m.get<double>() >= train["epochs"].get<double>()) {
@@ -134,124 +115,21 @@ class Resolver {
     }
   }
 
-  void CheckBatch(const Json& train, const std::string& pointer) {
-    int64_t batch = train["batch_size"].get<int64_t>(), samples = out_.data.train_count - tree_["data"]["validation"].get<int64_t>();
-    if (batch > samples) {
-      Fail(pointer + "/batch_size", "batch_size " + std::to_string(batch) + " is larger than the training split of " + std::to_string(samples));
-    } else if (samples / batch < 8) {
-      Warn(pointer + "/batch_size", "batch_size " + std::to_string(batch) + " leaves only " + std::to_string(samples / batch) + " optimizer steps an epoch");
-    }
-    if (train["shards"].get<int64_t>() > batch) Fail(pointer + "/shards", "shards: more shards than the " + std::to_string(batch) + " samples of a batch");
-  }
-
   void ResolveSteps(Json& steps, const std::string& pointer) {
     for (size_t i = 0; i < steps.size(); ++i) {
       std::string at = pointer + "/" + std::to_string(i);
       Json& item = steps[i];
-      if (item.contains("steps")) ResolveSteps(item["steps"], at + "/steps");
-      if (item.contains("prune")) ResolvePrune(item["prune"], at + "/prune");
-      if (item.contains("retrain")) ResolveRetrain(item["retrain"], at + "/retrain");
-      if (item.contains("evaluate")) {
-        if (item["evaluate"].is_null()) item["evaluate"] = Json::object();
-        FillDefaults("evaluate", item["evaluate"]);
+      if (item.contains("steps")) {
+        ResolveSteps(item["steps"], at + "/steps");
+        continue;
       }
+      auto [name, section] = *item.items().begin();
+      const Kind* kind = FindKind(name);
+      CHECK(kind != nullptr);
+      Json& inner = item[name];
+      if (inner.is_null()) inner = Json::object();
+      kind->resolve(context_, inner, at + "/" + name);
     }
-  }
-
-  void ResolvePrune(Json& prune, const std::string& pointer) {
-    const Json written = prune;
-    FillDefaults("prune", prune);
-    if (prune["criterion"] == "magnitude") prune["criterion"] = "magnitude_l1";
-    prune["tensors"] = SelectTensors(info_, out_.graph, prune, pointer, errors_);
-    if (prune["schedule"] == "one_shot") return;
-    if (!CanTrain(written, pointer)) return;
-    Json train = MergedTrain(written, kDefaultStepEpochs);
-    double epochs = train["epochs"].get<double>();
-    if (tree_.contains("train")) {
-      // The baseline's schedule, squeezed into this step's epochs.
-      double factor = epochs / tree_["train"]["epochs"].get<double>();
-      train["schedule"] = tree_["train"]["schedule"];
-      if (!written.contains("warmup_epochs")) train["warmup_epochs"] = train["warmup_epochs"].get<double>() * factor;
-      if (!written.contains("milestones")) {
-        for (Json& m : train["milestones"]) m = std::max(1.0, std::floor(m.get<double>() * factor));
-      }
-    }
-    prune["train"] = std::move(train);
-    for (const Field* f : FieldsOf("train")) {
-      if (f->name != "schedule") prune.erase(std::string(f->name));
-    }
-    for (const auto& [field, otherwise] : {std::pair("init_sparsity", 0.0), {"start_epoch", 0.0}, {"end_epoch", DefaultEndEpoch(epochs)}, {"update_frequency", 0.5}}) {
-      if (!prune.contains(field)) prune[field] = otherwise;
-    }
-    CheckBatch(prune["train"], pointer);
-  }
-
-  void ResolveRetrain(Json& retrain, const std::string& pointer) {
-    const Json written = retrain;
-    bool rewinds = written.value("rewind", "none") != "none";
-    if (rewinds && !tree_.contains("train")) {
-      return Fail(pointer + "/rewind", "rewind needs the schedule and the weights of the baseline: there is no train section");
-    }
-    if (!CanTrain(written, pointer)) return;
-    retrain = MergedTrain(written, kDefaultStepEpochs);
-    if (written.contains("rewind")) retrain["rewind"] = written["rewind"];
-    FillDefaults("retrain", retrain);
-    if (rewinds) ResolveRewind(retrain, written, pointer); else ResolveFineTune(retrain, written, pointer);
-    CheckBatch(retrain, pointer);
-  }
-
-  void ResolveFineTune(Json& retrain, const Json& written, const std::string& pointer) {
-    retrain["to"] = nullptr;
-    if (!written.contains("schedule")) retrain["schedule"] = "constant";
-    if (!written.contains("milestones")) retrain["milestones"] = Json::array();
-    if (!written.contains("warmup_epochs")) retrain["warmup_epochs"] = 0.0;
-    if (!written.contains("final_learning_rate")) retrain["final_learning_rate"] = 0.0;
-    if (!tree_.contains("train")) return;
-    if (!written.contains("learning_rate")) {
-      retrain["learning_rate"] = LastLearningRate(tree_["train"]);
-    } else if (retrain["schedule"] == "constant" && tree_["train"]["schedule"] != "constant" &&
-               retrain["learning_rate"].get<double>() >= tree_["train"]["learning_rate"].get<double>()) {
-      Warn(pointer + "/learning_rate", "fine-tuning at the full rate of train until the end leaves the weights noisy; use a tenth, or schedule: cosine");
-    }
-  }
-
-  void ResolveRewind(Json& retrain, const Json& written, const std::string& pointer) {
-    int64_t total = tree_["train"]["epochs"].get<int64_t>();
-    int64_t epochs = written.contains("epochs") ? retrain["epochs"].get<int64_t>() : 0;
-    if (epochs > total) return Fail(pointer + "/epochs", "epochs: the schedule of train has only " + std::to_string(total) + " epochs to replay");
-    bool weights = retrain["rewind"] == "weights";
-    Json to = written.value("to", Json());
-    int64_t entry = to.is_number() ? to.get<int64_t>() : weights || to == "init" || epochs == 0 ? 0 : total - epochs;
-    if (entry >= total) {
-      return Fail(pointer + "/to", "to: epoch " + std::to_string(entry) + " is not before the end of training (" + std::to_string(total) + " epochs)");
-    }
-    if (epochs == 0) epochs = total - entry;
-    if (entry + epochs > total) {
-      return Fail(pointer + "/epochs", "epochs: from epoch " + std::to_string(entry) + " the schedule of train has only " + std::to_string(total - entry) + " epochs left");
-    }
-    retrain["to"] = entry;
-    retrain["epochs"] = epochs;
-  }
-
-  // A step that trains says itself how where there is no train section.
-  bool CanTrain(const Json& step, const std::string& pointer) {
-    if (tree_.contains("train") || (step.contains("learning_rate") && step.contains("optimizer"))) return true;
-    Fail(pointer, "there is no train section to inherit from: give at least optimizer and learning_rate here");
-    return false;
-  }
-
-  // The fields of train, overridden by those the step gives.
-  Json MergedTrain(const Json& step, int64_t default_epochs) const {
-    Json train = tree_.contains("train") ? tree_["train"] : Json::object();
-    train["epochs"] = default_epochs;
-    for (const Field* f : FieldsOf("train")) {
-      std::string name(f->name);
-      bool pruning = step.contains("final_sparsity") && name == "schedule";
-      if (step.contains(name) && !pruning) train[name] = step[name];
-    }
-    FillDefaults("train", train);
-    if (!train.contains("shards") || (step.contains("batch_size") && !step.contains("shards"))) train["shards"] = DefaultShards(train);
-    return train;
   }
 
   void WarnOfData() {
@@ -272,20 +150,20 @@ class Resolver {
     }
   }
 
-  void WarnOfVariant(const Json& steps, const std::string& pointer) {
-    const Json* last = &steps.back();
-    std::string at = pointer + "/" + std::to_string(steps.size() - 1);
-    while (last->contains("steps")) {
-      at += "/steps/" + std::to_string((*last)["steps"].size() - 1);
-      last = &(*last)["steps"].back();
+  // A pattern that pins nothing is an error like one that selects nothing.
+  void ResolveKeep() {
+    const Json& pinned = tree_["keep"]["pinned"];
+    bool listed = recipe_.tree().contains("keep") && recipe_.tree()["keep"].contains("pinned") && recipe_.tree()["keep"]["pinned"].is_array();
+    for (size_t i = 0; i < pinned.size(); ++i) {
+      std::string pattern = pinned[i].get<std::string>();
+      bool used = std::any_of(out_.plan->chains.begin(), out_.plan->chains.end(), [&](const PlannedStep& s) { return MatchesStep(pattern, s.name); });
+      if (used || !out_.plan->refusals.empty()) continue;
+      Fail("/keep/pinned" + (listed ? "/" + std::to_string(i) : ""), "pinned: pattern " + Quoted(pattern) + " matches no step; pare plan lists their names");
     }
-    if (!last->contains("prune") || (*last)["prune"]["schedule"] != "one_shot") return;
-    const Json& prune = (*last)["prune"];
-    if (prune.value("sparsity", 0.0) > 0.8) Warn(at + "/prune", "a large part of the weights is removed and nothing is retrained afterwards");
   }
 
   void WarnOfPlan() {
-    for (const std::string& doubt : out_.plan->doubts) Warn("/variants/" + doubt.substr(0, doubt.find('/')), doubt);
+    for (const Remark& warning : out_.plan->warnings) Warn(warning.pointer, warning.text);
     std::string warned;
     for (const PlannedStep& step : out_.plan->chains) {
       auto expected = out_.plan->expected.find(step.key);
@@ -301,6 +179,7 @@ class Resolver {
   Json tree_;
   model::GraphInfo info_;
   Errors errors_;
+  ResolveContext context_;
 };
 
 }  // namespace
@@ -348,7 +227,7 @@ Result<ResolvedRecipe> ResolvedRecipeFromJson(const Json& json) {
     r.warnings.push_back({Finding::Severity::kWarning, static_cast<int>(line), static_cast<int>(column), std::move(text)});
   }
   r.plan = MakePlan(r);
-  if (r.plan == nullptr) return Error{ErrorCode::kCorrupt, "stored recipe '" + r.name + "' does not describe a plan"};
+  if (r.plan == nullptr || !r.plan->refusals.empty()) return Error{ErrorCode::kCorrupt, "stored recipe '" + r.name + "' does not describe a plan"};
   return r;
 }
 

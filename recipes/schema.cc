@@ -6,6 +6,7 @@
 
 #include "model/architectures.h"
 #include "recipes/findings.h"
+#include "recipes/kinds.h"
 
 namespace pare::recipes {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 constexpr double kBig = 1e9;
 constexpr size_t kMaxWord = 64;  // longer ones are no misspelt name
 
-// Steps that train may override the fields of section "train".
+// The sections of the language but those of the step kinds. Steps that train may override the fields of section "train".
 constexpr Field kFields[] = {
     {"recipe", "version", "integer", "1", 1, 1, "", "", "version of the language", "1"},
     {"recipe", "name", "text", "", 0, 0, "", "", "name of the job; letters, digits, '-', '_' and '.'", "fashion-lenet"},
@@ -24,6 +25,7 @@ constexpr Field kFields[] = {
     {"recipe", "train", "section", "", 0, 0, "", "", "how the dense baseline is trained; omit it when model.weights is given", "{epochs: 20}"},
     {"recipe", "snapshot", "section", "{}", 0, 0, "", "", "how often running steps save their state; changes no result", "{every_epochs: 1}"},
     {"recipe", "goal", "section", "{}", 0, 0, "", "", "what the promoted candidate must fulfil", "{max_accuracy_drop: 0.5, minimize: bytes}"},
+    {"recipe", "keep", "section", "{}", 0, 0, "", "", "which checkpoints stay when the job is finished; changes no result", "{policy: best, count: 3}"},
     {"recipe", "variants", "section", "{}", 0, 0, "", "", "named chains of steps, each starting from the baseline", "{one-shot: [{prune: {sparsity: 0.9}}]}"},
     {"recipe", "promote", "section", "", 0, 0, "", "", "register the best candidate under a name; omit it to promote nothing", "{as: fashion-lenet}"},
 
@@ -74,28 +76,13 @@ constexpr Field kFields[] = {
     {"target", "threads", "integer", "1", 1, 4096, "", "", "threads", "1"},
     {"target", "batch", "integer", "1", 1, 1e6, "", "samples", "batch size", "32"},
 
+    {"keep", "policy", "name", "\"all\"", 0, 0, "all,best,last,promoted", "", "which checkpoints stay when the job is finished: all; the best `count` candidates; the last `count` of each variant; or only what was promoted", "best"},
+    {"keep", "count", "integer", "1", 1, 1e6, "", "checkpoints", "best, last: how many", "3"},
+    {"keep", "pinned", "patterns", "", 0, 0, "", "", "names of steps whose checkpoints stay in any case: name, glob, or re:REGEX; default: none", "[baseline, \"*/10-*\"]"},
+
     {"promote", "as", "text", "", 0, 0, "", "", "name of the model in the registry", "fashion-lenet"},
     {"promote", "keep_best_effort", "boolean", "true", 0, 0, "", "", "if no candidate meets the goal, promote the one that misses it least", "true"},
 
-    {"prune", "criterion", "name", "\"magnitude\"", 0, 0, "magnitude,magnitude_l1,magnitude_l2,random", "", "which weights go first; magnitude is magnitude_l1", "magnitude"},
-    {"prune", "scope", "name", "\"global\"", 0, 0, "global,layer", "", "one ranking over all targets, or one per layer", "layer"},
-    {"prune", "schedule", "name", "\"one_shot\"", 0, 0, "one_shot,linear,cubic", "", "at once, or during training", "cubic"},
-    {"prune", "sparsity", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the targets' weights that is gone afterwards", "0.9"},
-    {"prune", "fraction_of_remaining", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the weights still there that goes now", "0.2"},
-    {"prune", "init_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: at start_epoch; default 0", "0"},
-    {"prune", "final_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: from end_epoch on", "0.95"},
-    {"prune", "start_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when pruning starts; default 0", "0"},
-    {"prune", "end_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when it ends and the masks freeze; default two thirds of epochs", "8"},
-    {"prune", "update_frequency", "number", "", 0.001, 1000, "", "epochs", "linear, cubic: how often masks are refreshed; default 0.5", "0.5"},
-    {"prune", "targets", "patterns", "", 0, 0, "", "", "which weights: layer or tensor name, glob, re:REGEX (whole name), or operator type; default: linear and conv2d", "[fc1, \"re:.*attention.*\"]"},
-    {"prune", "ignore", "patterns", "", 0, 0, "", "", "patterns of targets to leave alone", "fc3"},
-    {"prune", "min_density", "number", "0", 0, 1, "", "fraction", "no layer keeps less than this", "0.01"},
-    {"prune", "max_density", "number", "1", 0, 1, "", "fraction", "no layer keeps more than this", "0.5"},
-
-    {"retrain", "rewind", "name", "\"none\"", 0, 0, "none,learning_rate,weights", "", "none: fine-tune; learning_rate: replay the schedule with the trained weights; weights: start again from earlier weights", "learning_rate"},
-    {"retrain", "to", "rewind", "", 0, 0, "", "epoch", "learning_rate, weights: the epoch of train at which the schedule is entered, and for weights the moment whose weights come back (init is 0); default: init for weights, train.epochs − epochs for learning_rate", "init"},
-
-    {"evaluate", "split", "name", "\"validation\"", 0, 0, "validation", "", "the split; test is read only for the report", "validation"},
     {"repeat", "times", "integer", "", 1, 1000, "", "", "how often the steps beside it run", "10"},
 };
 
@@ -172,18 +159,25 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::span<const Field> Fields() { return kFields; }
+std::span<const Field> Fields() {
+  static const std::vector<Field> fields = [] {
+    std::vector<Field> all(std::begin(kFields), std::end(kFields));
+    for (const Kind& kind : Kinds()) all.insert(all.end(), kind.fields.begin(), kind.fields.end());
+    return all;
+  }();
+  return fields;
+}
 
 std::vector<const Field*> FieldsOf(std::string_view section) {
   std::vector<const Field*> fields;
-  for (const Field& f : kFields) {
+  for (const Field& f : Fields()) {
     if (f.section == section) fields.push_back(&f);
   }
   return fields;
 }
 
 const Field* FindField(std::string_view section, std::string_view name) {
-  for (const Field& f : kFields) {
+  for (const Field& f : Fields()) {
     if (f.section == section && f.name == name) return &f;
   }
   return nullptr;
@@ -266,11 +260,13 @@ std::string RenderArchitectures() {
 
 std::string RenderReference() {
   std::string out, section;
-  for (const Field& f : kFields) {
+  for (const Field& f : Fields()) {
     if (f.section != section) {
       if (section == "model") out += RenderArchitectures();
       section = f.section;
-      out += "\n### " + section + "\n\n| field | type | default | range | meaning | example |\n| --- | --- | --- | --- | --- | --- |\n";
+      const methods::Method* method = methods::FindMethod(section);
+      std::string help = method == nullptr || method->fields.empty() ? "" : std::string(method->help) + ".\n\n";
+      out += "\n### " + section + "\n\n" + help + "| field | type | default | range | meaning | example |\n| --- | --- | --- | --- | --- | --- |\n";
     }
     std::string range = f.allowed.empty() ? Range(f) : Joined(Names(f.allowed));
     out += "| `" + std::string(f.name) + "` | " + std::string(f.type) + (f.unit.empty() ? "" : " (" + std::string(f.unit) + ")") + " | " +

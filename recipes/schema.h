@@ -9,22 +9,13 @@
 #include <vector>
 
 #include "common/json.h"
+#include "methods/field.h"
 
 namespace pare::recipes {
 
-struct Field {
-  std::string_view section;  // "recipe", "model", "data", "augment", "train", "snapshot", "goal", "target", "prune", …
-  std::string_view name;
-  // integer, number, boolean, text, name (one of `allowed`), numbers, integers, patterns, section, rewind
-  std::string_view type;
-  std::string_view default_json;  // JSON; empty: none
-  double min = 0, max = 0;        // integer, number and lists; ignored when both are 0
-  std::string_view allowed;       // name: comma-separated
-  std::string_view unit;
-  std::string_view help;
-  std::string_view example;
-};
+using methods::Field;
 
+// Of every section: those of the language, then those of the step kinds (recipes/kinds.h).
 std::span<const Field> Fields();
 std::vector<const Field*> FieldsOf(std::string_view section);
 const Field* FindField(std::string_view section, std::string_view name);

@@ -36,6 +36,7 @@ class Pattern {
     used_ = used_ || match;
     return match;
   }
+  bool Matches(const std::string& name) const { return regex_ ? Regex(name) : Glob(name); }
   bool used() const { return used_; }
   const std::string& text() const { return text_; }
   const std::string& pointer() const { return pointer_; }
@@ -96,6 +97,8 @@ std::optional<std::string> PatternError(const std::string& pattern) {
     return Quoted(pattern) + " is not a regular expression: " + e.what();
   }
 }
+
+bool MatchesPattern(const std::string& pattern, const std::string& name) { return Pattern(pattern, "").Matches(name); }
 
 std::vector<std::string> SelectTensors(const model::GraphInfo& info, const model::Graph& graph, const Json& section, const std::string& pointer,
                                        Errors& errors) {

@@ -15,6 +15,8 @@ namespace pare::recipes {
 
 // What is wrong with the pattern itself, or nothing.
 std::optional<std::string> PatternError(const std::string& pattern);
+// Whether a name of anything is what the pattern describes. REQUIRES: no PatternError.
+bool MatchesPattern(const std::string& pattern, const std::string& name);
 
 // Names of the prunable tensors that `targets` of a step's section select (absent: every linear and conv2d) and `ignore`
 // does not, in graph order. A pattern without a match, and a choice that leaves nothing, go to `errors`.

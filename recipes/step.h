@@ -12,7 +12,7 @@
 namespace pare::recipes {
 
 struct StepSpec {
-  std::string kind;                       // initialize, import, train, prune, retrain, evaluate, promote
+  std::string kind;                       // initialize, train, prune, …: docs/formats.md lists all
   Json params = Json::object();           // resolved: every default written out (docs/formats.md, "Step parameters")
   std::map<std::string, StepKey> inputs;  // by role: "model", "rewind", "candidate/…"
   Json data;                              // DataSpec as JSON; null for steps that read no data

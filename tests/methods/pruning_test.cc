@@ -12,6 +12,7 @@
 #include "model/architectures.h"
 #include "model/initialize.h"
 #include "methods/registry.h"
+#include "tests/methods/fake_toolbox.h"
 
 namespace pare::methods {
 namespace {
@@ -203,7 +204,8 @@ class OneShotPruneTest : public testing::Test {
 };
 
 TEST_F(OneShotPruneTest, MasksAndZeroesTheNamedTensorsOnly) {
-  auto pruned = FindMethod("prune")->apply(Mlp(), Params(), 1);
+  FakeToolbox toolbox;
+  auto pruned = FindMethod("prune")->apply(Mlp(), Params(), toolbox);
   ASSERT_TRUE(pruned.ok()) << pruned.error().message;
   EXPECT_EQ(pruned->masks.size(), 2u);
   int64_t kept = pruned->masks.at("fc1.weight").kept() + pruned->masks.at("fc2.weight").kept();
@@ -219,7 +221,8 @@ TEST_F(OneShotPruneTest, NamesTheFieldThatIsWrong) {
   auto message = [&](const char* field, Json value) {
     Json params = Params();
     params[field] = std::move(value);
-    auto result = FindMethod("prune")->apply(Mlp(), params, 1);
+    FakeToolbox toolbox;
+    auto result = FindMethod("prune")->apply(Mlp(), params, toolbox);
     return result.ok() ? std::string("accepted") : result.error().message;
   };
   EXPECT_NE(message("criterion", "loudest").find("criterion"), std::string::npos);

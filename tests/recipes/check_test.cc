@@ -1,6 +1,7 @@
 // Bad recipes: the exact message for each, with position, what was found, what is allowed and the nearest name.
 #include "recipes/check.h"
 
+#include "recipes/kinds.h"
 #include "tests/recipes/fixture.h"
 
 namespace pare::recipes {
@@ -15,6 +16,13 @@ constexpr const char* kHead =
     "model: {architecture: mlp, hidden: [300, 100]}\n"
     "data: {dataset: fashion-mnist, validation: 5000}\n"
     "train: {epochs: 20, schedule: multi_step, milestones: [10, 15]}\n";
+
+// The step kinds as messages list them.
+std::string Known() {
+  std::string list;
+  for (const std::string& name : KindNames()) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
 
 // The message for a step at 6:17 of a recipe.
 std::string StepError(const std::string& step) { return ErrorOf(kHead + std::string("variants: {v: [{") + step + "}]}\n"); }
@@ -34,9 +42,9 @@ void ExpectMessages(const std::vector<Case>& cases) {
 TEST(CheckTest, UnknownFieldsAreNamedWithTheNearestOne) {
   ExpectMessages({
       {std::string(kHead) + "goul: {}\n",
-       "r.yaml:6:1: unknown field 'goul' in recipe; did you mean 'goal'? Allowed: version, name, seed, device, model, data, train, snapshot, goal, variants, promote"},
+       "r.yaml:6:1: unknown field 'goul' in recipe; did you mean 'goal'? Allowed: version, name, seed, device, model, data, train, snapshot, goal, keep, variants, promote"},
       {std::string(kHead) + "zzz: 1\n",
-       "r.yaml:6:1: unknown field 'zzz' in recipe. Allowed: version, name, seed, device, model, data, train, snapshot, goal, variants, promote"},
+       "r.yaml:6:1: unknown field 'zzz' in recipe. Allowed: version, name, seed, device, model, data, train, snapshot, goal, keep, variants, promote"},
       {std::string(kHead) + "goal: {max_acuracy_drop: 1}\n",
        "r.yaml:6:8: unknown field 'max_acuracy_drop' in goal; did you mean 'max_accuracy_drop'? Allowed: max_accuracy_drop, minimize, target"},
       {std::string(kHead) + "goal:\n  target:\n    thread: 1\n", "r.yaml:8:5: unknown field 'thread' in target; did you mean 'threads'? Allowed: device, threads, batch"},
@@ -115,10 +123,10 @@ TEST(CheckTest, MissingPartsAreNamed) {
 
 TEST(CheckTest, StepsThatAreNoneAreRefused) {
   ExpectMessages({
-      {std::string(kHead) + "variants: {v: [prune]}\n", "r.yaml:6:16: expected a step: one of prune, retrain, evaluate, or repeat with steps"},
-      {std::string(kHead) + "variants: {v: [{}]}\n", "r.yaml:6:16: expected a step: one of prune, retrain, evaluate, or repeat with steps"},
-      {std::string(kHead) + "variants: {v: [{prun: {sparsity: 0.5}}]}\n", "r.yaml:6:17: unknown step kind 'prun'; did you mean 'prune'? Allowed: prune, retrain, evaluate, repeat"},
-      {std::string(kHead) + "variants: {v: [{train: {}}]}\n", "r.yaml:6:17: unknown step kind 'train'; did you mean 'retrain'? Allowed: prune, retrain, evaluate, repeat"},
+      {std::string(kHead) + "variants: {v: [prune]}\n", "r.yaml:6:16: expected a step: one of " + Known() + " (with steps)"},
+      {std::string(kHead) + "variants: {v: [{}]}\n", "r.yaml:6:16: expected a step: one of " + Known() + " (with steps)"},
+      {std::string(kHead) + "variants: {v: [{prun: {sparsity: 0.5}}]}\n", "r.yaml:6:17: unknown step kind 'prun'; did you mean 'prune'? Allowed: " + Known()},
+      {std::string(kHead) + "variants: {v: [{train: {}}]}\n", "r.yaml:6:17: unknown step kind 'train'; did you mean 'retrain'? Allowed: " + Known()},
       {std::string(kHead) + "variants:\n  v:\n    - prune: {sparsity: 0.5}\n      retrain: {}\n", "r.yaml:8:7: one step per list item; start the next one with '-'"},
       {std::string(kHead) + "variants: {v: [{repeat: {times: 2}, steps: [{evaluate: {}}], times: 2}]}\n", "r.yaml:6:62: unknown field 'times' beside repeat. Allowed: repeat, steps"},
       {std::string(kHead) + "variants: {v: [{repeat: 3, steps: [{evaluate: {}}]}]}\n", "r.yaml:6:25: repeat: expected a section with fields, found 3"},
@@ -129,9 +137,9 @@ TEST(CheckTest, StepsThatAreNoneAreRefused) {
 }
 
 TEST(CheckTest, StepKindsOfALaterReleaseAreSaidToBeSo) {
-  for (const char* kind : {"distill", "low_rank", "quantize", "lora", "self_distill", "measure"}) {
-    EXPECT_EQ(StepError(std::string(kind) + ": {}"),
-              std::string("r.yaml:6:17: step kind '") + kind + "' is not available in this version; available: prune, retrain, evaluate, repeat");
+  for (std::string_view kind : LaterKinds()) {
+    EXPECT_EQ(FindKind(kind), nullptr) << kind;
+    EXPECT_EQ(StepError(std::string(kind) + ": {}"), "r.yaml:6:17: step kind '" + std::string(kind) + "' is not available in this version; available: " + Known());
   }
 }
 

@@ -230,10 +230,10 @@ TEST(ResolveTest, DoubtfulRecipesAreWarnedAbout) {
 
 TEST(ResolveTest, StepsThatTheDensityBoundsWillStopAreWarnedAbout) {
   EXPECT_THAT(WarningsOf(WithVariants(" {v: [{repeat: {times: 4}, steps: [{prune: {fraction_of_remaining: 0.5, min_density: 0.2}}, {retrain: {}}]}]}")),
-              ElementsAre("7:15: v/05-prune: min_density leaves less to remove than the step asks for, it will fail",
-                          "7:15: v/07-prune: min_density leaves less to remove than the step asks for, it will fail"));
+              ElementsAre("7:53: v/05-prune: min_density leaves less to remove than the step asks for, it will fail",
+                          "7:53: v/07-prune: min_density leaves less to remove than the step asks for, it will fail"));
   EXPECT_THAT(WarningsOf(WithVariants(" {v: [{prune: {fraction_of_remaining: 0.1, max_density: 0.5}}]}")),
-              ElementsAre("7:15: v/01-prune: max_density removes more than the step asks for, it will fail"));
+              ElementsAre("7:24: v/01-prune: max_density removes more than the step asks for, it will fail"));
   // Per layer the bounds clamp, nothing fails.
   EXPECT_THAT(WarningsOf(WithVariants(" {v: [{repeat: {times: 4}, steps: [{prune: {fraction_of_remaining: 0.5, min_density: 0.2, scope: layer}}, {retrain: {}}]}]}")), IsEmpty());
 }

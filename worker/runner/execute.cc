@@ -21,12 +21,7 @@ Result<StepOutput> RunKind(StepContext& context) {
     return Error{ErrorCode::kInvalid, "the step wants device '" + context.spec.device + "', this runner has '" +
                                           context.environment.device + "'"};
   }
-  std::string known;
-  for (const StepKind& kind : StepKinds()) {
-    if (kind.name == context.spec.kind) return kind.run(context);
-    known += (known.empty() ? "" : ", ") + std::string(kind.name);
-  }
-  return Error{ErrorCode::kInvalid, "field 'kind': '" + context.spec.kind + "' is not one of " + known};
+  return RunStep(context);
 }
 
 struct Finished {

@@ -1,8 +1,9 @@
-// initialize, import and one-shot prune: the steps that need no data.
+// initialize, import, one-shot prune and every other method: the steps that do not train.
 #include "model/initialize.h"
 #include "model/safetensors.h"
 #include "methods/registry.h"
 #include "worker/runner/steps.h"
+#include "worker/runner/toolbox.h"
 
 namespace pare::runner {
 namespace {
@@ -45,14 +46,20 @@ Result<StepOutput> RunPrune(StepContext& context) {
   if (schedule != "one_shot") {
     return Error{ErrorCode::kInvalid, "params: field 'schedule': '" + schedule + "' is not one of one_shot, linear, cubic"};
   }
+  return RunRewrite(context);
+}
+
+Result<StepOutput> RunRewrite(StepContext& context) {
+  const methods::Method* method = methods::FindMethod(context.spec.kind);
+  CHECK(method != nullptr);
   ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
   const storage::Checkpoint& from = input->checkpoint;
-  const methods::Method* prune = methods::FindMethod("prune");
-  CHECK(prune != nullptr);
-  ASSIGN_OR_RETURN(methods::Model pruned,
-                   prune->apply({from.graph, from.tensors, from.masks}, context.spec.params, context.spec.seed));
-  storage::Checkpoint checkpoint{std::move(pruned.graph), std::move(pruned.tensors), std::move(pruned.masks), from.notes};
-  return MakeCheckpoint(context, std::move(checkpoint), nullptr);
+  RunnerToolbox toolbox(context);
+  ASSIGN_OR_RETURN(methods::Model made, method->apply({from.graph, from.tensors, from.masks, from.notes}, context.spec.params, toolbox));
+  storage::Checkpoint checkpoint{std::move(made.graph), std::move(made.tensors), std::move(made.masks), std::move(made.notes)};
+  ASSIGN_OR_RETURN(StepOutput output, MakeCheckpoint(context, std::move(checkpoint), nullptr));
+  if (!toolbox.report().empty()) output.results["report"] = toolbox.report();
+  return output;
 }
 
 }  // namespace pare::runner

@@ -1,5 +1,6 @@
 #include "worker/runner/steps.h"
 
+#include "methods/registry.h"
 #include "model/counts.h"
 
 namespace pare::runner {
@@ -13,6 +14,19 @@ constexpr StepKind kKinds[] = {
 }  // namespace
 
 std::span<const StepKind> StepKinds() { return kKinds; }
+
+Result<StepOutput> RunStep(StepContext& context) {
+  std::string known;
+  for (const StepKind& kind : StepKinds()) {
+    if (kind.name == context.spec.kind) return kind.run(context);
+    known += (known.empty() ? "" : ", ") + std::string(kind.name);
+  }
+  if (methods::FindMethod(context.spec.kind) != nullptr) return RunRewrite(context);
+  for (const methods::Method& method : methods::Methods()) {
+    if (known.find(method.name) == known.npos) known += ", " + std::string(method.name);
+  }
+  return Error{ErrorCode::kInvalid, "field 'kind': '" + context.spec.kind + "' is not one of " + known};
+}
 
 Result<std::shared_ptr<const LoadedCheckpoint>> InputCheckpoint(StepContext& context, const std::string& role) {
   auto input = context.assignment.inputs.find(role);

@@ -1,4 +1,4 @@
-// The step kinds a runner executes, in one explicit table. Each turns a spec and its inputs into an artifact's content; it
+// The step kinds a runner executes, in one explicit table; the methods of methods/registry.h stand behind it. Each turns a spec and its inputs into an artifact's content; it
 // stores the blobs, never the manifest. promote is decided by the coordinator (recipes/planner.h), not here.
 //
 // One thread. Errors: kInvalid (spec, data or model: names the field), kNotFound/kCorrupt (an input), kDiverged, kStopped
@@ -55,6 +55,9 @@ struct StepKind {
 };
 std::span<const StepKind> StepKinds();
 
+// The step's kind is in the table, or the name of a method (methods/registry.h): RunRewrite. kInvalid names the known ones.
+Result<StepOutput> RunStep(StepContext& context);
+
 Result<StepOutput> RunInitialize(StepContext& context);
 Result<StepOutput> RunImport(StepContext& context);
 Result<StepOutput> RunTrain(StepContext& context);
@@ -62,6 +65,8 @@ Result<StepOutput> RunRetrain(StepContext& context);
 Result<StepOutput> RunPrune(StepContext& context);
 Result<StepOutput> RunGradualPrune(StepContext& context);  // what RunPrune does for schedules over training
 Result<StepOutput> RunEvaluate(StepContext& context);
+// Input "model" → the method of the step's name → checkpoint; what the method says of layers is `report` in the results.
+Result<StepOutput> RunRewrite(StepContext& context);
 
 // Shared by the above.
 Result<std::shared_ptr<const LoadedCheckpoint>> InputCheckpoint(StepContext& context, const std::string& role);

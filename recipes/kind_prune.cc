@@ -1,0 +1,147 @@
+// prune: masks weights, at once or along a schedule while training.
+#include <cmath>
+
+#include "recipes/kinds.h"
+
+namespace pare::recipes {
+namespace {
+
+constexpr Field kFields[] = {
+    {"prune", "criterion", "name", "\"magnitude\"", 0, 0, "magnitude,magnitude_l1,magnitude_l2,random", "", "which weights go first; magnitude is magnitude_l1", "magnitude"},
+    {"prune", "scope", "name", "\"global\"", 0, 0, "global,layer", "", "one ranking over all targets, or one per layer", "layer"},
+    {"prune", "schedule", "name", "\"one_shot\"", 0, 0, "one_shot,linear,cubic", "", "at once, or during training", "cubic"},
+    {"prune", "sparsity", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the targets' weights that is gone afterwards", "0.9"},
+    {"prune", "fraction_of_remaining", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the weights still there that goes now", "0.2"},
+    {"prune", "init_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: at start_epoch; default 0", "0"},
+    {"prune", "final_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: from end_epoch on", "0.95"},
+    {"prune", "start_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when pruning starts; default 0", "0"},
+    {"prune", "end_epoch", "number", "", 0, 100000, "", "epochs", "linear, cubic: when it ends and the masks freeze; default two thirds of epochs", "8"},
+    {"prune", "update_frequency", "number", "", 0.001, 1000, "", "epochs", "linear, cubic: how often masks are refreshed; default 0.5", "0.5"},
+    methods::Targets("prune"),
+    methods::Ignore("prune"),
+    {"prune", "min_density", "number", "0", 0, 1, "", "fraction", "no layer keeps less than this", "0.01"},
+    {"prune", "max_density", "number", "1", 0, 1, "", "fraction", "no layer keeps more than this", "0.5"},
+};
+
+// The last third trains under frozen masks.
+double DefaultEndEpoch(double epochs) { return epochs * 2.0 / 3.0; }
+
+bool Scheduled(const Json& prune) { return prune.value("schedule", "one_shot") != "one_shot"; }
+
+void CheckOneShot(CheckContext& context, const Json& prune, const std::string& pointer) {
+  if (prune.contains("sparsity") == prune.contains("fraction_of_remaining")) {
+    context.Fail(pointer, "prune: a one_shot step needs exactly one of sparsity and fraction_of_remaining");
+  }
+  for (const auto& [key, value] : prune.items()) {
+    bool scheduled = key == "init_sparsity" || key == "final_sparsity" || key == "start_epoch" || key == "end_epoch" || key == "update_frequency";
+    if (scheduled || (FindField("train", key) && key != "schedule")) context.Fail(pointer + "/" + key, key + ": only with schedule: linear or cubic");
+  }
+}
+
+void CheckScheduled(CheckContext& context, const Json& prune, const std::string& pointer) {
+  if (!prune.contains("final_sparsity")) context.Fail(pointer, "prune: schedule linear or cubic needs final_sparsity");
+  context.Refuse(prune, pointer, {"sparsity", "fraction_of_remaining"}, "only with schedule: one_shot; use final_sparsity");
+  if (NumberOr(prune, "init_sparsity", 0) > NumberOr(prune, "final_sparsity", 1)) {
+    context.Fail(pointer + "/init_sparsity", "init_sparsity is larger than final_sparsity");
+  }
+  double epochs = NumberOr(prune, "epochs", kDefaultStepEpochs), start = NumberOr(prune, "start_epoch", 0);
+  double end = NumberOr(prune, "end_epoch", DefaultEndEpoch(epochs));
+  if (!(start < end)) {
+    const char* field = prune.contains("end_epoch") ? "/end_epoch" : "/start_epoch";
+    context.Fail(pointer + field, "start_epoch (" + Canonical(Json(start)) + ") must be before end_epoch (" + Canonical(Json(end)) + ")");
+  } else if (end > epochs) {
+    context.Fail(pointer + "/end_epoch", "end_epoch is after the step's last epoch (epochs: " + Canonical(Json(static_cast<int64_t>(epochs))) + ")");
+  }
+  context.Training(prune, pointer, context.OfTrain("schedule", "constant"));  // `schedule` is that of the sparsity here
+}
+
+// A global ranking that may not reach its amount would fail after the training before it.
+void CheckDensity(CheckContext& context, const Json& prune, const std::string& pointer) {
+  double low = NumberOr(prune, "min_density", 0), high = NumberOr(prune, "max_density", 1);
+  if (low > high) return context.Fail(pointer + "/min_density", "min_density is larger than max_density");
+  if (TextOr(prune, "scope", "global") != "global") return;
+  for (const char* field : {"sparsity", "init_sparsity", "final_sparsity"}) {
+    if (!prune.contains(field) || !prune[field].is_number()) continue;
+    double density = 1 - prune[field].get<double>();
+    if (density < 0 || density > 1) continue;  // said already
+    std::string at = pointer + "/" + field, name(field);
+    if (density < low - 1e-9) context.Fail(at, name + ": more than min_density allows to remove; every layer keeps at least " + Canonical(Json(low)));
+    if (density > high + 1e-9) context.Fail(at, name + ": less than max_density removes; every layer keeps at most " + Canonical(Json(high)));
+  }
+  bool scheduled = TextOr(prune, "schedule", "one_shot") != "one_shot";
+  if (scheduled && !prune.contains("init_sparsity") && high < 1) {
+    context.Fail(pointer + "/max_density", "max_density: needs init_sparsity, the sparsity that it starts from");
+  }
+}
+
+void Check(CheckContext& context, const Json& prune, const std::string& pointer) {
+  CheckDensity(context, prune, pointer);
+  std::string schedule = TextOr(prune, "schedule", "one_shot");
+  if (schedule == "linear" || schedule == "cubic") CheckScheduled(context, prune, pointer);
+  if (schedule == "one_shot") CheckOneShot(context, prune, pointer);
+}
+
+void ResolveSchedule(ResolveContext& context, Json& prune, Json written, const std::string& pointer) {
+  if (!context.CanTrain(written, pointer)) return;
+  written.erase("schedule");  // that of the sparsity
+  Json train = context.MergedTrain(written);
+  double epochs = train["epochs"].get<double>();
+  if (context.has_train()) {
+    // The baseline's schedule, squeezed into this step's epochs.
+    double factor = epochs / context.train()["epochs"].get<double>();
+    if (!written.contains("warmup_epochs")) train["warmup_epochs"] = train["warmup_epochs"].get<double>() * factor;
+    if (!written.contains("milestones")) {
+      for (Json& m : train["milestones"]) m = std::max(1.0, std::floor(m.get<double>() * factor));
+    }
+  }
+  context.CheckBatch(train, pointer);
+  prune["train"] = std::move(train);
+  EraseTrainFields(prune, "prune");
+  for (const auto& [field, otherwise] : {std::pair("init_sparsity", 0.0), {"start_epoch", 0.0}, {"end_epoch", DefaultEndEpoch(epochs)}, {"update_frequency", 0.5}}) {
+    if (!prune.contains(field)) prune[field] = otherwise;
+  }
+}
+
+void ResolvePrune(ResolveContext& context, Json& prune, const std::string& pointer) {
+  const Json written = prune;
+  FillDefaults("prune", prune);
+  if (prune["criterion"] == "magnitude") prune["criterion"] = "magnitude_l1";
+  prune["tensors"] = context.Tensors(prune, pointer);
+  if (Scheduled(prune)) ResolveSchedule(context, prune, written, pointer);
+}
+
+void PlanPrune(Chain& chain, const Json& prune) {
+  Json params = {{"schedule", prune["schedule"]}, {"criterion", prune["criterion"]}, {"scope", prune["scope"]}, {"tensors", prune["tensors"]},
+                 {"min_density", prune["min_density"]}, {"max_density", prune["max_density"]}};
+  bool scheduled = Scheduled(prune), of_remaining = prune.contains("fraction_of_remaining");
+  const char* amount = scheduled ? "final_sparsity" : of_remaining ? "fraction_of_remaining" : "sparsity";
+  params[amount] = prune[amount];
+  if (scheduled) {
+    if (!chain.MayTrain("prune")) return;
+    for (const char* f : {"init_sparsity", "start_epoch", "end_epoch", "update_frequency"}) params[f] = prune[f];
+    Json training = chain.Training(prune["train"]);
+    params["train"] = training["train"];
+    params["draw_epoch"] = training["draw_epoch"];
+  }
+  if (!chain.Become(methods::FindMethod("prune")->outline(chain.outline(), params))) return;
+  chain.Advance("prune", std::move(params), {}, scheduled);
+  if (!scheduled && chain.is_last() && prune.value("sparsity", 0.0) > 0.8) {
+    chain.Warn("a large part of the weights is removed and nothing is retrained afterwards");
+  }
+}
+
+}  // namespace
+
+Kind PruneKind() {
+  Kind kind;
+  kind.name = "prune";
+  kind.fields = kFields;
+  kind.train_fields = true;
+  kind.check = Check;
+  kind.resolve = ResolvePrune;
+  kind.plan = PlanPrune;
+  kind.trains = Scheduled;
+  return kind;
+}
+
+}  // namespace pare::recipes

@@ -1,0 +1,63 @@
+// PlanBuilder: makes a Plan, chain by chain. The step kinds say what each item becomes; this keeps the list of steps, their
+// names and keys. Inside recipes/ only.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "recipes/chain.h"
+#include "recipes/plan.h"
+
+namespace pare::recipes {
+
+class PlanBuilder {
+ public:
+  // REQUIRES: outlives this.
+  explicit PlanBuilder(const ResolvedRecipe& recipe);
+  // Null: the graph cannot be analyzed. Throws what Json throws where the tree is not as Resolve leaves it.
+  std::shared_ptr<const Plan> Build();
+
+  // For Chain.
+  const ResolvedRecipe& recipe() const { return recipe_; }
+  const model::GraphInfo& info() const { return plan_.info; }
+  const PlannedModel& baseline() const { return baseline_; }
+  const methods::Outline& dense() const { return dense_; }
+  int64_t baseline_epochs() const { return baseline_epochs_; }
+  PlannedStep Make(std::string name, std::string variant, std::string kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data) const;
+  StepKey Add(PlannedStep step);
+  // One that leaves a checkpoint; it can be found by its name afterwards.
+  StepKey AddModel(PlannedStep step, const methods::Outline& outline);
+  // The step of this kind that is planned already, or a new one with `name`, numbered if it is taken.
+  PlannedStep MakeShared(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data);
+  bool Has(const StepKey& key) const { return keys_.count(key) != 0; }
+  // The evaluation of a checkpoint; its key.
+  StepKey Evaluate(const std::string& of, const std::string& variant, const StepKey& model, bool candidate);
+  StepKey WeightsAt(int64_t epoch);
+  // Plans the variant of a step's name first, if it is not planned yet. Null: no such step. `busy`: it waits for itself.
+  const PlannedModel* Find(const std::string& step, bool& busy);
+  void Refuse(std::string pointer, std::string text) { plan_.refusals.push_back({std::move(pointer), std::move(text)}); }
+  void Warn(std::string pointer, std::string text) { plan_.warnings.push_back({std::move(pointer), std::move(text)}); }
+
+ private:
+  void Baseline();
+  Json TrainUntil(int64_t stop) const;
+  void Variant(const std::string& name);
+
+  const ResolvedRecipe& recipe_;
+  const Json& tree_;
+  Json data_;
+  Plan plan_;
+  methods::Outline dense_;
+  PlannedModel init_, baseline_;
+  int64_t baseline_epochs_ = 0;
+  std::map<int64_t, StepKey> rewinds_;
+  std::map<std::string, PlannedModel> models_;  // by step name
+  std::map<std::string, bool> variants_;        // true: planned; false: being planned
+  std::set<StepKey> keys_;
+  std::map<std::string, StepKey> shared_names_;
+};
+
+}  // namespace pare::recipes

@@ -1,0 +1,59 @@
+// ResolveContext: what resolving a step's section needs: the recipe with the sections before the variants resolved, the
+// model, the data, and where errors and warnings go. Given to the step kinds (recipes/kinds.h). Inside recipes/ only.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/graph.h"
+#include "recipes/findings.h"
+#include "recipes/recipe.h"
+
+namespace pare::recipes {
+
+inline constexpr int kDefaultStepEpochs = 3;  // of a step that trains and does not say for how long
+
+class ResolveContext {
+ public:
+  // REQUIRES: all outlive this.
+  ResolveContext(const Recipe& recipe, const Json& tree, const ResolvedRecipe& resolved, const model::GraphInfo& info, Errors& errors,
+                 std::vector<Finding>& warnings)
+      : recipe_(recipe), tree_(tree), resolved_(resolved), info_(info), errors_(errors), warnings_(warnings) {}
+
+  const Json& tree() const { return tree_; }
+  bool has_train() const { return tree_.contains("train"); }
+  const Json& train() const { return tree_.at("train"); }  // REQUIRES: has_train()
+  const data::DataInfo& data() const { return resolved_.data; }
+  const model::Graph& graph() const { return resolved_.graph; }  // of the dense model
+  const model::GraphInfo& info() const { return info_; }
+  int64_t training_samples() const { return resolved_.data.train_count - tree_.at("data").at("validation").get<int64_t>(); }
+
+  void Fail(const std::string& pointer, const std::string& text) { errors_.Add(pointer, text); }
+  void Warn(const std::string& pointer, const std::string& text);
+
+  // The weights that `targets` and `ignore` select, in graph order; patterns without a match are errors.
+  std::vector<std::string> Tensors(const Json& section, const std::string& pointer);
+  // False, with an error: a step that trains must say how where there is no train section.
+  bool CanTrain(const Json& step, const std::string& pointer);
+  // The fields of train, overridden by those that the step gives; `epochs` is the step's.
+  Json MergedTrain(const Json& step) const;
+  // The same for training on from the present weights: at a constant rate, the baseline's last, unless the step says
+  // otherwise. `written`: the step's section as written.
+  Json FineTuning(const Json& written, const std::string& pointer);
+  // Batch, shards and split must fit.
+  void CheckBatch(const Json& train, const std::string& pointer);
+
+ private:
+  const Recipe& recipe_;
+  const Json& tree_;
+  const ResolvedRecipe& resolved_;
+  const model::GraphInfo& info_;
+  Errors& errors_;
+  std::vector<Finding>& warnings_;
+};
+
+// Takes out of a section the fields that are train's and not its own (they are in its `train` by then).
+void EraseTrainFields(Json& section, const std::string& kind);
+int64_t DefaultShards(const Json& train);
+
+}  // namespace pare::recipes
