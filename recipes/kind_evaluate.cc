@@ -14,6 +14,7 @@ Kind EvaluateKind() {
   Kind kind;
   kind.name = "evaluate";
   kind.fields = kFields;
+  kind.help = "measure the accuracy of the network as it is here";
   kind.may_be_empty = true;
   kind.resolve = [](ResolveContext&, Json& section, const std::string&) { FillDefaults("evaluate", section); };
   return kind;

@@ -136,6 +136,8 @@ Kind PruneKind() {
   Kind kind;
   kind.name = "prune";
   kind.fields = kFields;
+  kind.help = "mask the weights of lowest score, at once or along a schedule while training";
+  kind.examples = {"{sparsity: 0.9}", "{schedule: cubic, final_sparsity: 0.9, epochs: 6, milestones: [4]}"};
   kind.train_fields = true;
   kind.check = Check;
   kind.resolve = ResolvePrune;

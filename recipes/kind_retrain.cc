@@ -79,6 +79,8 @@ Kind RetrainKind() {
   Kind kind;
   kind.name = "retrain";
   kind.fields = kFields;
+  kind.help = "train under the masks: fine-tune, replay the learning-rate schedule, or start again from earlier weights";
+  kind.examples = {"{epochs: 3}", "{rewind: weights, to: init}"};
   kind.train_fields = true;
   kind.check = Check;
   kind.resolve = ResolveRetrain;

@@ -7,6 +7,7 @@ Kind RewriteKind(const methods::Method& method) {
   Kind kind;
   kind.name = method.name;
   kind.fields = method.fields;
+  kind.help = method.help;
   kind.may_be_empty = true;
   kind.check = [&method](CheckContext& context, const Json& section, const std::string& pointer) {
     if (method.check == nullptr) return;

@@ -21,6 +21,10 @@ namespace pare::recipes {
 struct Kind {
   std::string_view name;  // key of the list item, and section of `fields`
   std::span<const Field> fields;
+  std::string_view help;      // one sentence
+  // Sections that show what the kind can do, in YAML: the rows of the table in docs/methods.md. The first is the least that
+  // a section needs; without any, the empty section is meant.
+  std::vector<std::string_view> examples;
   bool may_be_empty = false;  // "- evaluate:" alone is enough
   bool train_fields = false;  // the fields of train may be given too, to override them for this step
 

@@ -40,6 +40,7 @@ struct Plan {
   std::string device;
   Json hints;
   model::GraphInfo info;
+  std::map<std::string, methods::Outline> left;  // by variant: the network at its end
   std::vector<Remark> refusals;  // steps that make no sense where they stand; a recipe with any is not resolved
   std::vector<Remark> warnings;
 };

@@ -179,6 +179,7 @@ void PlanBuilder::Variant(const std::string& name) {
     bool repaired = !chain.is_last_ && flat[i + 1].kind->name != "evaluate";
     if (trains || asked || !repaired) chain.Evaluate();
   }
+  plan_.left[name] = std::move(chain.outline_);
   variants_[name] = true;
 }
 

@@ -84,6 +84,9 @@ Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe
   double forward = 2.0 * static_cast<double>(p.multiply_adds);  // floating-point operations for one sample
   // Backward costs twice the forward pass.
   double passes = 3.0 * p.training_samples;
+  // Calibration, and a teacher's outputs for every sample, are forward passes.
+  if (params.contains("calibration_samples")) passes += params["calibration_samples"].get<double>();
+  if (params.value("split", "") == "train") passes += static_cast<double>(recipe.data.train_count - validation);
   if (evaluation) passes = static_cast<double>(params["split"] == "test" ? recipe.data.test_count : validation);
   p.seconds = passes * forward / kPlanFlopsPerSecond;
   return p;
