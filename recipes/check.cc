@@ -107,6 +107,13 @@ void Checker::Train() {
 void Checker::Keep() {
   const Json& keep = tree_["keep"];
   if (!context_.Section("keep", keep, "/keep")) return;
+  const Json& pinned = keep.value("pinned", Json());
+  for (size_t i = 0; i < (pinned.is_array() ? pinned.size() : pinned.is_string()); ++i) {
+    const Json& name = pinned.is_array() ? pinned[i] : pinned;
+    // The store, which deletes, knows no other patterns.
+    bool plain = !name.is_string() || (name.get<std::string>().find_first_of("?[\\") == std::string::npos && name.get<std::string>().rfind("re:", 0) != 0);
+    if (!plain) Fail("/keep/pinned" + (pinned.is_array() ? "/" + std::to_string(i) : ""), "pinned: expected names of steps, with * for any text, found " + Quoted(name.get<std::string>()));
+  }
   std::string policy = TextOr(keep, "policy", "all");
   if (policy != "best" && policy != "last") context_.Refuse(keep, "/keep", {"count"}, "only with policy: best or last, here it is " + Shortened(policy));
 }

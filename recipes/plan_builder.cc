@@ -96,7 +96,6 @@ StepKey PlanBuilder::AddModel(PlannedStep step, const methods::Outline& outline)
 
 PlannedStep PlanBuilder::MakeShared(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data) {
   PlannedStep step = Make(name, "", kind, std::move(params), std::move(inputs), reads_data);
-  // A name never contains '/': it cannot be that of a variant's step.
   for (int number = 2;; ++number) {
     auto [it, fresh] = shared_names_.try_emplace(step.name, step.key);
     if (fresh || it->second == step.key) return step;

@@ -6,12 +6,12 @@
 
 #include "model/architectures.h"
 #include "recipes/findings.h"
-#include "recipes/keep.h"
 #include "recipes/kinds.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
 #include "recipes/resolve_context.h"
 #include "recipes/schema.h"
+#include "recipes/select.h"
 
 namespace pare::recipes {
 namespace {
@@ -156,7 +156,7 @@ class Resolver {
     bool listed = recipe_.tree().contains("keep") && recipe_.tree()["keep"].contains("pinned") && recipe_.tree()["keep"]["pinned"].is_array();
     for (size_t i = 0; i < pinned.size(); ++i) {
       std::string pattern = pinned[i].get<std::string>();
-      bool used = std::any_of(out_.plan->chains.begin(), out_.plan->chains.end(), [&](const PlannedStep& s) { return MatchesStep(pattern, s.name); });
+      bool used = std::any_of(out_.plan->chains.begin(), out_.plan->chains.end(), [&](const PlannedStep& s) { return MatchesPattern(pattern, s.name); });
       if (used || !out_.plan->refusals.empty()) continue;
       Fail("/keep/pinned" + (listed ? "/" + std::to_string(i) : ""), "pinned: pattern " + Quoted(pattern) + " matches no step; pare plan lists their names");
     }

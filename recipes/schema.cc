@@ -78,7 +78,7 @@ constexpr Field kFields[] = {
 
     {"keep", "policy", "name", "\"all\"", 0, 0, "all,best,last,promoted", "", "which checkpoints stay when the job is finished: all; the best `count` candidates; the last `count` of each variant; or only what was promoted", "best"},
     {"keep", "count", "integer", "1", 1, 1e6, "", "checkpoints", "best, last: how many", "3"},
-    {"keep", "pinned", "patterns", "", 0, 0, "", "", "names of steps whose checkpoints stay in any case: name, glob, or re:REGEX; default: none", "[baseline, \"*/10-*\"]"},
+    {"keep", "pinned", "patterns", "", 0, 0, "", "", "names of steps whose checkpoints stay in any case, with * for any text; default: none", "[baseline, \"*/10-*\"]"},
 
     {"promote", "as", "text", "", 0, 0, "", "", "name of the model in the registry", "fashion-lenet"},
     {"promote", "keep_best_effort", "boolean", "true", 0, 0, "", "", "if no candidate meets the goal, promote the one that misses it least", "true"},
