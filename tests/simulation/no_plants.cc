@@ -2,7 +2,7 @@
 
 namespace pare::simulation {
 
-std::string PlantNames() { return "none in this build"; }
-bool Plant(const std::string&) { return false; }
+std::string PlantNames() { return ""; }
+bool Plant(std::string_view) { return false; }
 
 }  // namespace pare::simulation

@@ -2,15 +2,18 @@
 //
 //   simulate --seeds 1-1000        each twice, on all cores; stops at the first that fails
 //   simulate --seed 17 --trace     one, with all that happens
+//   simulate_planted --plant epochs_begin_anew --find --seeds 1-1000    the first seed that notices a planted bug
 #include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <thread>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/synchronized.h"
 #include "tests/simulation/planted.h"
@@ -21,13 +24,15 @@ namespace {
 
 thread_local uint64_t seed_now = 0;
 char command[512] = "simulate";
+bool find = false;  // a failure is what is asked for
 
 // A failed CHECK ends the process: the seed must be known then too.
 void OnAbort(int) {
   char text[640];
-  int length = std::snprintf(text, sizeof text, "FAILED: aborted. Again with: %s --seed %llu --trace\n", command, static_cast<unsigned long long>(seed_now));
+  int length = std::snprintf(text, sizeof text, "seed %llu FAILED: aborted\nAgain with: %s --seed %llu --trace\n", static_cast<unsigned long long>(seed_now),
+                             command, static_cast<unsigned long long>(seed_now));
   if (length > 0 && ::write(STDOUT_FILENO, text, static_cast<size_t>(length)) < 0) _exit(3);
-  _exit(1);
+  _exit(find ? 0 : 1);
 }
 
 struct Total {
@@ -68,12 +73,14 @@ int RunAll(uint64_t from, uint64_t to, int threads, bool trace) {
   std::atomic<uint64_t> next = from;
   std::atomic<bool> failed = false;
   Synchronized<Total> total;
+  SystemClock clock;
+  Millis begun = clock.Monotonic();
   auto work = [&] {
     Total mine;
     for (uint64_t seed = next++; seed <= to && !failed; seed = next++) {
       std::string failure = RunSeed(seed, trace, mine);
       if (failure.empty()) continue;
-      failed = true;
+      if (failed.exchange(true)) break;  // another thread was first
       std::printf("seed %llu FAILED: %s\nAgain with: %s --seed %llu --trace\n", static_cast<unsigned long long>(seed), failure.c_str(), command, static_cast<unsigned long long>(seed));
     }
     total.With([&](Total& t) { t.Add(mine); });
@@ -81,13 +88,16 @@ int RunAll(uint64_t from, uint64_t to, int threads, bool trace) {
   std::vector<std::thread> pool;
   for (int i = 0; i < threads; ++i) pool.emplace_back(work);
   for (std::thread& thread : pool) thread.join();
-  total.With([](const Total& t) {
+  double seconds = std::max(0.001, static_cast<double>((clock.Monotonic() - begun).count()) / 1000);
+  total.With([seconds](const Total& t) {
+    std::printf("%.1f s, %.0f job-hours a minute\n", seconds, t.job_hours / seconds * 60);
     std::printf("%lld runs: %.0f job-hours, %lld jobs (%lld with a step given up), %lld steps, %lld coordinator turns, %lld messages and %lld lost, %lld attempts lost, %lld coordinator and %lld worker starts\n",
                 static_cast<long long>(t.seeds), t.job_hours, static_cast<long long>(t.jobs), static_cast<long long>(t.given_up), static_cast<long long>(t.steps), static_cast<long long>(t.turns),
                 static_cast<long long>(t.messages), static_cast<long long>(t.lost), static_cast<long long>(t.attempts_lost),
                 static_cast<long long>(t.coordinator_starts), static_cast<long long>(t.worker_starts));
   });
-  return failed ? 1 : 0;
+  if (find && !failed) std::printf("no seed noticed it\n");
+  return failed == find ? 0 : 1;
 }
 
 int Main(int argc, char** argv) {
@@ -100,9 +110,10 @@ int Main(int argc, char** argv) {
   app.add_option("--seed", seed, "one seed");
   app.add_option("--threads", threads, "seeds at a time")->capture_default_str();
   app.add_flag("--trace", trace, "print what happens");
-  app.add_option("--plant", plant, "break one rule: " + PlantNames());
+  app.add_option("--plant", plant, "break one rule (simulate_planted alone has any):" + PlantNames());
+  app.add_flag("--find", find, "succeed if a seed fails");
   CLI11_PARSE(app, argc, argv);
-  if (!plant.empty() && !Plant(plant)) return std::fprintf(stderr, "simulate: no such plant: %s; there are: %s\n", plant.c_str(), PlantNames().c_str()), 2;
+  if (!plant.empty() && !Plant(plant)) return std::fprintf(stderr, "simulate: there is no plant '%s' here; there are:%s\n", plant.c_str(), PlantNames().c_str()), 2;
   std::snprintf(command, sizeof command, "%s%s%s", argv[0], plant.empty() ? "" : " --plant ", plant.c_str());
   InitLog("simulate", LogLevel::kError, "/dev/null");
   ::signal(SIGABRT, OnAbort);

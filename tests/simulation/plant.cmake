@@ -1,0 +1,32 @@
+# cmake -DSOURCE_DIR=… -DOUTPUT_DIR=… -P plant.cmake: copies of the sources that plants.cmake names, with all planted bugs in,
+# and planted_names.inc, the table of those that could be planted. A plant whose text is not in its source any more is left
+# out with a warning, and its test fails.
+set(names "")
+set(files "")
+
+function(plant name file what old new)
+  string(MAKE_C_IDENTIFIER "${file}" id)
+  if(NOT DEFINED text_${id})
+    file(READ "${SOURCE_DIR}/${file}" text)
+    set(text_${id} "#include \"tests/simulation/planted.h\"\n#line 1 \"${SOURCE_DIR}/${file}\"\n${text}")
+    list(APPEND files "${file}")
+    set(files "${files}" PARENT_SCOPE)
+  endif()
+  string(FIND "${text_${id}}" "${old}" first)
+  string(FIND "${text_${id}}" "${old}" last REVERSE)
+  if(first EQUAL -1 OR NOT first EQUAL last)
+    message(WARNING "planted bug ${name}: its text is not found exactly once in ${file}; change tests/simulation/plants.cmake")
+  else()
+    string(REPLACE "PLANTED" "::pare::simulation::Planted(\"${name}\")" replacement "${new}")
+    string(REPLACE "${old}" "${replacement}" text_${id} "${text_${id}}")
+    set(names "${names}{\"${name}\", \"${what}\"},\n" PARENT_SCOPE)
+  endif()
+  set(text_${id} "${text_${id}}" PARENT_SCOPE)
+endfunction()
+
+include("${CMAKE_CURRENT_LIST_DIR}/plants.cmake")
+foreach(file IN LISTS files)
+  string(MAKE_C_IDENTIFIER "${file}" id)
+  file(WRITE "${OUTPUT_DIR}/${file}" "${text_${id}}")
+endforeach()
+file(WRITE "${OUTPUT_DIR}/planted_names.inc" "${names}")

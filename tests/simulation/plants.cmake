@@ -1,0 +1,96 @@
+# Planted bugs: each breaks one rule of the cores or their shells, to show that the simulator notices. Applied to copies of the
+# sources that go into simulate_planted alone: plant(NAME FILE "what it breaks" OLD NEW) replaces OLD, which must occur exactly
+# once, by NEW, which does what OLD does unless PLANTED holds. Included by CMakeLists.txt for the names and by plant.cmake,
+# which writes the copies.
+
+plant(lease_without_fence coordinator/scheduler_leases.cc
+  "a report is taken under whatever lease the step has now, also an older one"
+  [==[it->second.hold->epoch != lease.epoch) return nullptr;]==]
+  [==[(it->second.hold->epoch != lease.epoch && !PLANTED)) return nullptr;]==])
+
+plant(epochs_begin_anew coordinator/scheduler_restore.cc
+  "a restart forgets which lease epochs were given out"
+  [==[state_.last_epoch = std::max(state_.last_epoch, row.epoch);]==]
+  [==[if (!PLANTED) state_.last_epoch = std::max(state_.last_epoch, row.epoch);]==])
+
+plant(acknowledges_before_commit coordinator/service.cc
+  "messages leave although the transaction failed"
+  [==[    blocked_ = !status.ok();
+    if (blocked_) return status;
+  }]==]
+  [==[    blocked_ = !status.ok();
+    if (blocked_ && PLANTED) {
+      std::move(pending_.sends.begin(), pending_.sends.end(), std::back_inserter(ready_));
+      pending_.sends.clear();
+    }
+    if (blocked_) return status;
+  }]==])
+
+plant(two_transactions coordinator/service.cc
+  "a turn's rows are written in two transactions"
+  [==[Status status = backend_.index->Commit(pending_.rows);]==]
+  [==[std::span<const storage::Row> rows(pending_.rows);
+    size_t half = PLANTED ? rows.size() / 2 : 0;
+    Status status = half == 0 ? Ok() : backend_.index->Commit(rows.first(half));
+    if (status.ok()) status = backend_.index->Commit(rows.subspan(half));]==])
+
+plant(result_not_written coordinator/scheduler_steps.cc
+  "the row of a finished step is not written"
+  [==[  ++state_.counters.steps_done;
+  WriteStep(step);]==]
+  [==[  ++state_.counters.steps_done;
+  if (!PLANTED) WriteStep(step);]==])
+
+plant(any_input_is_enough coordinator/scheduler_steps.cc
+  "a step is ready when one of its inputs is done"
+  [==[  bool complete = std::all_of(step.inputs.begin(), step.inputs.end(), [this](const auto& input) {
+    const Step* from = state_.FindStep(input.second);
+    return from != nullptr && from->state == kDone;
+  });]==]
+  [==[  auto present = [this](const auto& input) {
+    const Step* from = state_.FindStep(input.second);
+    return from != nullptr && (from->state == kDone || (PLANTED && from->state == kRunning));
+  };
+  bool complete = std::all_of(step.inputs.begin(), step.inputs.end(), present);]==])
+
+plant(older_snapshot_wins coordinator/scheduler_leases.cc
+  "an older snapshot that comes late replaces a newer one"
+  [==[if (blob.is_none() || order <= step.snapshot_order) return;]==]
+  [==[if (blob.is_none() || (order <= step.snapshot_order && !PLANTED)) return;]==])
+
+plant(gap_is_acknowledged coordinator/scheduler_leases.cc
+  "metric points are acknowledged although earlier ones are missing"
+  [==[bool gap = !progress.points.empty() &&]==]
+  [==[bool gap = !PLANTED && !progress.points.empty() &&]==])
+
+plant(lost_lease_is_kept coordinator/scheduler_workers.cc
+  "the lease of a silent worker never expires"
+  [==[if (silence < config_.lease_timeout) continue;]==]
+  [==[if (silence < config_.lease_timeout || PLANTED) continue;]==])
+
+plant(worker_stays_taken coordinator/scheduler_leases.cc
+  "a worker that finished its step is not free for the next"
+  [==[if (worker->lease == lease) SetLease(*worker, {});]==]
+  [==[if (worker->lease == lease && !PLANTED) SetLease(*worker, {});]==])
+
+plant(backoff_without_end coordinator/scheduler_steps.cc
+  "a step that waits for its next attempt is never woken"
+  [==[while (!state_.delayed.empty() && state_.delayed.begin()->first <= now_.monotonic) {]==]
+  [==[while (!PLANTED && !state_.delayed.empty() && state_.delayed.begin()->first <= now_.monotonic) {]==])
+
+plant(stale_is_not_counted coordinator/scheduler_leases.cc
+  "refused messages of old leases are not counted"
+  [==[  ++state_.counters.stale_refused;
+  std::string why]==]
+  [==[  if (!PLANTED) ++state_.counters.stale_refused;
+  std::string why]==])
+
+plant(end_is_said_once worker/agent/outbox.cc
+  "the end of a lease is sent once and not repeated"
+  [==[if (item.end && IsDue(item.end_sent, now)) {]==]
+  [==[if (item.end && (PLANTED ? !item.end_sent : IsDue(item.end_sent, now))) {]==])
+
+plant(decision_registers_twice coordinator/scheduler_registry.cc
+  "a decision that is known already makes a new version"
+  [==[if (champion != nullptr && champion->artifact == *artifact) {]==]
+  [==[if (champion != nullptr && champion->artifact == *artifact && !PLANTED) {]==])
