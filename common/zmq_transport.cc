@@ -202,38 +202,49 @@ class ZmqServer : public ServerTransport {
   std::string endpoint_;
 };
 
+Result<Address> ParseServerAddress(const std::string& endpoint) {
+  ASSIGN_OR_RETURN(Address address, ParseAddress(endpoint));
+  if (!address.ipc && (address.port == 0 || address.host == "*")) return NotAnEndpoint(endpoint, "connecting needs a host and a port");
+  return address;
+}
+
+// A DEALER under a routing id of its own, on its way to the server.
+Status ConnectDealer(zmq::socket_t& socket, const Address& address) {
+  std::string id(16, '\0');
+  if (getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) return SystemError("getrandom", errno);
+  id[0] = static_cast<char>(id[0] | 1);  // ids that begin with a zero byte are libzmq's own
+  SetCommonOptions(socket, address, kClientQueue);
+  socket.set(zmq::sockopt::linger, Count(kClientLinger));
+  socket.set(zmq::sockopt::routing_id, id);
+  socket.set(zmq::sockopt::reconnect_ivl, Count(kReconnectFirst));
+  socket.set(zmq::sockopt::reconnect_ivl_max, Count(kReconnectMost));
+  socket.connect(address.text());
+  return Ok();
+}
+
+void SendNow(zmq::socket_t& socket, std::string_view message) {
+  if (!Fits(message)) return;
+  try {
+    (void)socket.send(zmq::buffer(message), zmq::send_flags::dontwait);
+  } catch (const zmq::error_t& e) {
+    if (e.num() != EINTR) LogError("sending: " + std::string(e.what()));
+  }
+}
+
 class ZmqClient : public ClientTransport {
  public:
   static Result<std::unique_ptr<ClientTransport>> Connect(const std::string& endpoint) {
-    ASSIGN_OR_RETURN(Address address, ParseAddress(endpoint));
-    if (!address.ipc && (address.port == 0 || address.host == "*")) {
-      return NotAnEndpoint(endpoint, "connecting needs a host and a port");
-    }
-    std::string id(16, '\0');
-    if (getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) return SystemError("getrandom", errno);
-    id[0] = static_cast<char>(id[0] | 1);  // ids that begin with a zero byte are libzmq's own
+    ASSIGN_OR_RETURN(Address address, ParseServerAddress(endpoint));
     try {
       auto client = std::make_unique<ZmqClient>();
-      SetCommonOptions(client->socket_, address, kClientQueue);
-      client->socket_.set(zmq::sockopt::linger, Count(kClientLinger));
-      client->socket_.set(zmq::sockopt::routing_id, id);
-      client->socket_.set(zmq::sockopt::reconnect_ivl, Count(kReconnectFirst));
-      client->socket_.set(zmq::sockopt::reconnect_ivl_max, Count(kReconnectMost));
-      client->socket_.connect(address.text());
+      TRY(ConnectDealer(client->socket_, address));
       return std::unique_ptr<ClientTransport>(std::move(client));
     } catch (const zmq::error_t& e) {
       return TransportError("cannot connect to " + endpoint, e);
     }
   }
 
-  void Send(std::string_view message) override {
-    if (!Fits(message)) return;
-    try {
-      (void)socket_.send(zmq::buffer(message), zmq::send_flags::dontwait);
-    } catch (const zmq::error_t& e) {
-      if (e.num() != EINTR) LogError("sending: " + std::string(e.what()));
-    }
-  }
+  void Send(std::string_view message) override { SendNow(socket_, message); }
 
   std::optional<std::string> Receive(Millis timeout, int wake_fd) override {
     try {
@@ -254,6 +265,48 @@ class ZmqClient : public ClientTransport {
   zmq::socket_t socket_{context_, zmq::socket_type::dealer};
 };
 
+class ZmqFleet : public ClientFleet {
+ public:
+  static Result<std::unique_ptr<ClientFleet>> Connect(const std::string& endpoint, size_t clients) {
+    ASSIGN_OR_RETURN(Address address, ParseServerAddress(endpoint));
+    try {
+      auto fleet = std::make_unique<ZmqFleet>();
+      fleet->context_.set(zmq::ctxopt::max_sockets, static_cast<int>(clients) + 1);
+      for (size_t i = 0; i < clients; ++i) {
+        fleet->sockets_.emplace_back(fleet->context_, zmq::socket_type::dealer);
+        TRY(ConnectDealer(fleet->sockets_.back(), address));
+      }
+      for (zmq::socket_t& socket : fleet->sockets_) fleet->items_.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
+      return std::unique_ptr<ClientFleet>(std::move(fleet));
+    } catch (const zmq::error_t& e) {
+      return TransportError("cannot connect to " + endpoint, e);
+    }
+  }
+
+  void Send(size_t client, std::string_view message) override { SendNow(sockets_[client], message); }
+
+  std::vector<std::pair<size_t, std::string>> Receive(Millis timeout) override {
+    std::vector<std::pair<size_t, std::string>> received;
+    try {
+      zmq::poll(items_, Millis(Count(timeout)));
+      for (size_t i = 0; i < items_.size(); ++i) {
+        if ((items_[i].revents & ZMQ_POLLIN) == 0) continue;
+        for (auto frames = ReceiveFrames(sockets_[i]); !frames.empty(); frames = ReceiveFrames(sockets_[i])) {
+          if (frames.size() == 1) received.emplace_back(i, frames[0].to_string());
+        }
+      }
+    } catch (const zmq::error_t& e) {
+      if (e.num() != EINTR) LogError("receiving: " + std::string(e.what()));
+    }
+    return received;
+  }
+
+ private:
+  zmq::context_t context_{1};
+  std::vector<zmq::socket_t> sockets_;
+  std::vector<zmq::pollitem_t> items_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<ServerTransport>> ListenZmq(const std::string& endpoint, const ListenOptions& options) {
@@ -261,5 +314,7 @@ Result<std::unique_ptr<ServerTransport>> ListenZmq(const std::string& endpoint, 
 }
 
 Result<std::unique_ptr<ClientTransport>> ConnectZmq(const std::string& endpoint) { return ZmqClient::Connect(endpoint); }
+
+Result<std::unique_ptr<ClientFleet>> ConnectFleetZmq(const std::string& endpoint, size_t clients) { return ZmqFleet::Connect(endpoint, clients); }
 
 }  // namespace pare

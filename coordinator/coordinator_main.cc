@@ -3,10 +3,12 @@
 #include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -66,6 +68,14 @@ UniqueFd CatchSignals() {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
   return UniqueFd(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+}
+
+// A connection of each worker is a descriptor; the usual soft limit of 1,024 is less than kMaxWorkers.
+void AllowManyConnections() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = std::max(limit.rlim_cur, std::min<rlim_t>(limit.rlim_max, 4 * kMaxWorkers));
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 bool ProcessAlive(int64_t pid) { return ::kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH; }
@@ -138,6 +148,7 @@ int CoordinatorMain(int argc, char** argv) {
                  static_cast<long long>(flags.lease_timeout_ms), static_cast<long long>(flags.heartbeat_ms));
     return 2;
   }
+  AllowManyConnections();
   mallopt(M_ARENA_MAX, 2);  // socket threads need little: no heap of its own for each
   InitLog("coordinator", ParseLogLevel(flags.log_level), flags.log_file.c_str());
   UniqueFd signals = CatchSignals();

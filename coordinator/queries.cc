@@ -62,8 +62,11 @@ std::string ReasonOf(const Decision& decision) {
 // ---- jobs ----
 
 Result<Json> Ping(const QueryContext& context, const Json&) {
+  const Counters& c = context.state.counters;
+  Json counters = {{"stale_refused", c.stale_refused}, {"duplicates", c.duplicates}, {"leases_lost", c.leases_lost}, {"retries", c.retries},
+                   {"steps_done", c.steps_done}, {"steps_reused", c.steps_reused}, {"steps_failed", c.steps_failed}};
   return Json{{"version", kPareVersion}, {"protocol", kProtocolVersion}, {"store", context.store}, {"blob_endpoint", context.blob_endpoint},
-              {"pid", ::getpid()}, {"workers", context.state.workers.size()}};
+              {"pid", ::getpid()}, {"workers", context.state.workers.size()}, {"counters", std::move(counters)}};
 }
 
 Result<Json> List(const QueryContext& context, const Json&) {

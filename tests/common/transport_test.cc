@@ -289,6 +289,29 @@ TEST(ZmqTransportTest, AMessageOverTheLimitIsNotSentAndDoesNoHarm) {
   EXPECT_EQ(received[0].message[0], 'y');
 }
 
+TEST(ZmqTransportTest, AFleetIsManyPeersAndEachGetsItsOwnAnswers) {
+  constexpr size_t kClients = 50;
+  auto server = ListenZmq("tcp://127.0.0.1:0");
+  auto fleet = ConnectFleetZmq((*server)->endpoint(), kClients);
+  ASSERT_TRUE(fleet.ok());
+  for (size_t i = 0; i < kClients; ++i) (*fleet)->Send(i, std::to_string(i));
+  std::set<PeerId> peers;
+  while (peers.size() < kClients) {
+    auto received = (*server)->Receive(kLong, 100);
+    ASSERT_FALSE(received.empty());
+    for (const Incoming& incoming : received) {
+      EXPECT_TRUE(peers.insert(incoming.peer).second);
+      (*server)->Send(incoming.peer, "to " + incoming.message);
+    }
+  }
+  for (size_t answered = 0; answered < kClients;) {
+    auto received = (*fleet)->Receive(kLong);
+    ASSERT_FALSE(received.empty());
+    for (const auto& [client, message] : received) EXPECT_EQ(message, "to " + std::to_string(client));
+    answered += received.size();
+  }
+}
+
 // ---- the memory network ----
 
 TEST(MemoryTransportTest, AFilterLosesDuplicatesAndDelays) {

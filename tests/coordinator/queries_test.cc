@@ -187,6 +187,19 @@ TEST(QueriesTest, PingSaysWhoAnswers) {
   EXPECT_EQ(pong["workers"], 0);
 }
 
+TEST(QueriesTest, PingCountsWhatWasRefusedAndRepeated) {
+  ServiceSite site;
+  site.Join("w1");
+  site.Submit(kSmallRecipe);
+  Lease lease = site.Granted("w1")->lease;
+  site.Finish("w1");
+  site.Say("w1", SnapshotTaken{lease, 1, DigestOf(std::string_view("late")), Json::object()});
+  Json counters = site.Get("ping")["counters"];
+  EXPECT_EQ(counters["stale_refused"], 1);
+  EXPECT_EQ(counters["steps_done"], 1);
+  EXPECT_EQ(counters["leases_lost"], 0);
+}
+
 TEST(QueriesTest, AQueryChangesNothing) {
   ServiceSite site;
   site.Join("w1");
