@@ -7,8 +7,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -56,16 +54,5 @@ struct ListenOptions {
 // kConflict: the endpoint is taken by a living process (names it); kInvalid: not an endpoint, or not allowed.
 Result<std::unique_ptr<ServerTransport>> ListenZmq(const std::string& endpoint, const ListenOptions& options = {});
 Result<std::unique_ptr<ClientTransport>> ConnectZmq(const std::string& endpoint);
-
-// Many clients of one server in one thread, each with a connection and a PeerId of its own: what a load test is made of.
-class ClientFleet {
- public:
-  virtual ~ClientFleet() = default;
-  virtual void Send(size_t client, std::string_view message) = 0;
-  // Waits until a client has a message or the time is over, then returns all that is there: (client, message).
-  virtual std::vector<std::pair<size_t, std::string>> Receive(Millis timeout) = 0;
-};
-// Endpoints and errors as for ConnectZmq.
-Result<std::unique_ptr<ClientFleet>> ConnectFleetZmq(const std::string& endpoint, size_t clients);
 
 }  // namespace pare

@@ -17,6 +17,7 @@
 #include <utility>
 #include <zmq.hpp>
 
+#include "common/client_fleet.h"
 #include "common/files.h"
 #include "common/log.h"
 #include "common/transport.h"

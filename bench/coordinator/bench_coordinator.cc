@@ -16,8 +16,8 @@
 namespace pare::bench {
 namespace {
 
-constexpr int kVariants = 333;  // a job of 1,002 steps
-constexpr int kStepsPerJob = 3 + 3 * kVariants;
+constexpr int kVariants = 166;  // a job of 999 steps
+constexpr int kStepsPerJob = 3 + 6 * kVariants;
 constexpr int64_t kFirstFanOut = 3;  // steps of a job before its variants: they run one after the other
 
 struct Options {
@@ -39,7 +39,7 @@ struct PairsResult {
   Percentiles fsync;
 };
 
-// `jobs` jobs of 1,002 steps wait; `pairs` steps are granted and finished. The clock runs from the first fan-out on.
+// `jobs` jobs of 999 steps wait; `pairs` steps are granted and finished. The clock runs from the first fan-out on.
 PairsResult MeasurePairs(const Options& options, int64_t jobs) {
   Cluster cluster(options.program, options.directory);
   cluster.Start();
@@ -181,7 +181,7 @@ void Step(const Options& options) {
     std::string bytes = Encode(request);
     double begun = Now();
     client->Send(0, bytes);
-    for (size_t finished = 0; finished < 4;) {
+    for (size_t finished = 0; finished < 5;) {
       for (const auto& [worker, message] : workers.Receive()) {
         std::string_view type = TypeOfBytes(message);
         if (type == "grant") workers.Send(worker, answers.To(message));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/client_fleet.h"
 #include "common/json.h"
 #include "common/process.h"
 #include "common/transport.h"

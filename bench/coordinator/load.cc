@@ -50,14 +50,15 @@ std::string LoadRecipe(int64_t seed, int variants) {
                      "data: {dataset: fashion-mnist, validation: 5000}\ntrain: {epochs: 2}\nvariants:\n";
   for (int v = 0; v < variants; ++v) {
     std::string sparsity = std::to_string(10'000 + 7 * v).substr(1);
-    yaml += "  v" + std::to_string(v) + ":\n    - prune: {sparsity: 0.5" + sparsity + "}\n    - retrain: {epochs: 1}\n";
+    yaml += "  v" + std::to_string(v) + ":\n";
+    for (const char* digit : {"5", "8"}) yaml += std::string("    - prune: {sparsity: 0.") + digit + sparsity + "}\n    - retrain: {epochs: 1}\n";
   }
   return yaml;
 }
 
 std::string TinyRecipe(int64_t seed) {
   return "version: 1\nname: tiny" + std::to_string(seed) + "\nseed: " + std::to_string(seed) + kHead +
-         "data: {dataset: fashion-mnist, validation: 0}\nvariants:\n  v:\n    - prune: {sparsity: 0.5}\n";
+         "data: {dataset: fashion-mnist, validation: 0}\ntrain: {epochs: 1}\nvariants:\n  v:\n    - prune: {sparsity: 0.5}\n";
 }
 
 std::vector<recipes::PlannedStep> PlanOf(const std::string& yaml) {

@@ -7,16 +7,16 @@
 #include <unordered_map>
 #include <vector>
 
-#include "common/transport.h"
+#include "common/client_fleet.h"
 #include "data/dataset.h"
 #include "recipes/planner.h"
 
 namespace pare::bench {
 
 data::DataInfo LoadData();
-// Variants of prune, retrain and evaluate; jobs of different seeds share no step. 3 steps a variant and 3 before them.
+// Variants of twice prune, retrain and evaluate; jobs of different seeds share no step. 6 steps a variant and 3 before them.
 std::string LoadRecipe(int64_t seed, int variants);
-// Four steps that need no training.
+// Five steps, one after the other.
 std::string TinyRecipe(int64_t seed);
 std::vector<recipes::PlannedStep> PlanOf(const std::string& yaml);
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <set>
 
+#include "common/client_fleet.h"
 #include "common/files.h"
 #include "common/memory_transport.h"
 

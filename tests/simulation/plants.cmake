@@ -63,21 +63,6 @@ plant(gap_is_acknowledged coordinator/scheduler_leases.cc
   [==[bool gap = !progress.points.empty() &&]==]
   [==[bool gap = !PLANTED && !progress.points.empty() &&]==])
 
-plant(lost_lease_is_kept coordinator/scheduler_workers.cc
-  "the lease of a silent worker never expires"
-  [==[if (silence < config_.lease_timeout) continue;]==]
-  [==[if (silence < config_.lease_timeout || PLANTED) continue;]==])
-
-plant(worker_stays_taken coordinator/scheduler_leases.cc
-  "a worker that finished its step is not free for the next"
-  [==[if (worker->lease == lease) SetLease(*worker, {});]==]
-  [==[if (worker->lease == lease && !PLANTED) SetLease(*worker, {});]==])
-
-plant(backoff_without_end coordinator/scheduler_steps.cc
-  "a step that waits for its next attempt is never woken"
-  [==[while (!state_.delayed.empty() && state_.delayed.begin()->first <= now_.monotonic) {]==]
-  [==[while (!PLANTED && !state_.delayed.empty() && state_.delayed.begin()->first <= now_.monotonic) {]==])
-
 plant(stale_is_not_counted coordinator/scheduler_leases.cc
   "refused messages of old leases are not counted"
   [==[  ++state_.counters.stale_refused;
@@ -85,12 +70,23 @@ plant(stale_is_not_counted coordinator/scheduler_leases.cc
   [==[  if (!PLANTED) ++state_.counters.stale_refused;
   std::string why]==])
 
-plant(end_is_said_once worker/agent/outbox.cc
-  "the end of a lease is sent once and not repeated"
-  [==[if (item.end && IsDue(item.end_sent, now)) {]==]
-  [==[if (item.end && (PLANTED ? !item.end_sent : IsDue(item.end_sent, now))) {]==])
+plant(snapshot_not_written coordinator/scheduler_leases.cc
+  "the row of a snapshot is not written"
+  [==[Write(storage::SnapshotRow{.key = step.key, .blob = blob,]==]
+  [==[if (!PLANTED) Write(storage::SnapshotRow{.key = step.key, .blob = blob,]==])
 
-plant(decision_registers_twice coordinator/scheduler_registry.cc
-  "a decision that is known already makes a new version"
-  [==[if (champion != nullptr && champion->artifact == *artifact) {]==]
-  [==[if (champion != nullptr && champion->artifact == *artifact && !PLANTED) {]==])
+plant(one_step_a_turn coordinator/scheduler_placement.cc
+  "a turn places one step, whoever idles"
+  [==[Grant(step, state_.workers.at(placed->worker), placed->reason);]==]
+  [==[Grant(step, state_.workers.at(placed->worker), placed->reason);
+      if (PLANTED) break;]==])
+
+plant(leases_are_miscounted coordinator/scheduler_leases.cc
+  "the share of a user still counts a lease that has ended"
+  [==[--share.held;]==]
+  [==[if (!PLANTED) --share.held;]==])
+
+plant(lost_without_a_count coordinator/scheduler_leases.cc
+  "lost leases are not counted"
+  [==[++state_.counters.leases_lost;]==]
+  [==[if (!PLANTED) ++state_.counters.leases_lost;]==])

@@ -50,7 +50,7 @@ Scenario ScenarioOf(uint64_t seed) {
   Scenario s;
   s.seed = seed;
   int pace = draw.Upto(9);
-  s.heartbeat = pace < 7 ? Millis(120'000) : pace < 9 ? Millis(15'000) : Millis(500);
+  s.heartbeat = pace < 7 ? Millis(600'000) : pace < 9 ? Millis(15'000) : Millis(500);
   s.scale = static_cast<double>(s.heartbeat.count()) / 60'000;
   auto scaled = [&](int64_t minutes) { return Millis(static_cast<int64_t>(static_cast<double>(minutes) * 60'000 * s.scale)); };
   s.lease_timeout = s.heartbeat * (4 + draw.Upto(6));

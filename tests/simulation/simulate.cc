@@ -1,6 +1,7 @@
 // simulate: runs seeds and says which fail and how to run one again.
 //
 //   simulate --seeds 1-1000        each twice, on all cores; stops at the first that fails
+//   simulate --seeds 1-100000 --once
 //   simulate --seed 17 --trace     one, with all that happens
 //   simulate_planted --plant epochs_begin_anew --find --seeds 1-1000    the first seed that notices a planted bug
 #include <signal.h>
@@ -58,18 +59,18 @@ struct Total {
 };
 
 // Empty: it held, twice alike.
-std::string RunSeed(uint64_t seed, bool trace, Total& total) {
+std::string RunSeed(uint64_t seed, bool once, bool trace, Total& total) {
   seed_now = seed;
   Outcome first = Simulate(seed, trace);
   total.Add(first);
-  if (!first.failure.empty()) return first.failure;
+  if (once || !first.failure.empty()) return first.failure;
   Outcome second = Simulate(seed);
   total.Add(second);
   if (second.history != first.history) return "two runs of the seed differ";
   return second.failure;
 }
 
-int RunAll(uint64_t from, uint64_t to, int threads, bool trace) {
+int RunAll(uint64_t from, uint64_t to, int threads, bool once, bool trace) {
   std::atomic<uint64_t> next = from;
   std::atomic<bool> failed = false;
   Synchronized<Total> total;
@@ -78,7 +79,7 @@ int RunAll(uint64_t from, uint64_t to, int threads, bool trace) {
   auto work = [&] {
     Total mine;
     for (uint64_t seed = next++; seed <= to && !failed; seed = next++) {
-      std::string failure = RunSeed(seed, trace, mine);
+      std::string failure = RunSeed(seed, once || find, trace, mine);
       if (failure.empty()) continue;
       if (failed.exchange(true)) break;  // another thread was first
       std::printf("seed %llu FAILED: %s\nAgain with: %s --seed %llu --trace\n", static_cast<unsigned long long>(seed), failure.c_str(), command, static_cast<unsigned long long>(seed));
@@ -105,10 +106,11 @@ int Main(int argc, char** argv) {
   std::string seeds = "1-1000", plant;
   uint64_t seed = 0;
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  bool trace = false;
+  bool once = false, trace = false;
   app.add_option("--seeds", seeds, "a range FROM-TO")->capture_default_str();
   app.add_option("--seed", seed, "one seed");
   app.add_option("--threads", threads, "seeds at a time")->capture_default_str();
+  app.add_flag("--once", once, "run each seed once: twice as many seeds, not compared with themselves");
   app.add_flag("--trace", trace, "print what happens");
   app.add_option("--plant", plant, "break one rule (simulate_planted alone has any):" + PlantNames());
   app.add_flag("--find", find, "succeed if a seed fails");
@@ -118,10 +120,10 @@ int Main(int argc, char** argv) {
   InitLog("simulate", LogLevel::kError, "/dev/null");
   ::signal(SIGABRT, OnAbort);
   ::signal(SIGSEGV, OnAbort);
-  if (seed != 0) return RunAll(seed, seed, 1, trace);
+  if (seed != 0) return RunAll(seed, seed, 1, once, trace);
   unsigned long long from = 0, to = 0;
   if (std::sscanf(seeds.c_str(), "%llu-%llu", &from, &to) != 2 || from == 0 || to < from) return std::fprintf(stderr, "simulate: --seeds FROM-TO\n"), 2;
-  return RunAll(from, to, threads, trace);
+  return RunAll(from, to, threads, once, trace);
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ Work WorkOf(const StepKey& key, const Json& spec, double scale) {
   int64_t seconds = 5 + static_cast<int64_t>(Below(key, 0, 55));
   if (params.contains("train")) {
     work.epochs = params.contains("stop_epoch") ? params["stop_epoch"].get<int64_t>() - params["start_epoch"].get<int64_t>() : params["train"]["epochs"].get<int64_t>();
-    seconds = 120 + static_cast<int64_t>(Below(key, 0, 1080));
+    seconds = 60 + static_cast<int64_t>(Below(key, 0, 360));
   }
   work.epoch_time = Millis(std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(1000 * seconds) * scale)));
   work.diverges = params.contains("train") && Below(key, 4, kDivergeOneIn) == 0;
