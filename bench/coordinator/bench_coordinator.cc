@@ -168,6 +168,7 @@ void Step(const Options& options) {
     recipes.push_back(TinyRecipe(i + 1));
     answers.Add(recipes.back());
   }
+  size_t steps = PlanOf(recipes.front()).size();
   Workers workers(cluster.Fleet(1), 1);
   Percentiles fsync = FsyncTimes(options.directory);
   // One job after the other. Submitted without waiting for the reply, as a client that watches does.
@@ -181,7 +182,7 @@ void Step(const Options& options) {
     std::string bytes = Encode(request);
     double begun = Now();
     client->Send(0, bytes);
-    for (size_t finished = 0; finished < 5;) {
+    for (size_t finished = 0; finished < steps;) {
       for (const auto& [worker, message] : workers.Receive()) {
         std::string_view type = TypeOfBytes(message);
         if (type == "grant") workers.Send(worker, answers.To(message));

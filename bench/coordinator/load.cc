@@ -58,7 +58,7 @@ std::string LoadRecipe(int64_t seed, int variants) {
 
 std::string TinyRecipe(int64_t seed) {
   return "version: 1\nname: tiny" + std::to_string(seed) + "\nseed: " + std::to_string(seed) + kHead +
-         "data: {dataset: fashion-mnist, validation: 0}\ntrain: {epochs: 1}\nvariants:\n  v:\n    - prune: {sparsity: 0.5}\n";
+         "data: {dataset: fashion-mnist, validation: 5000}\ntrain: {epochs: 1}\nvariants:\n  v:\n    - prune: {sparsity: 0.5}\n";
 }
 
 std::vector<recipes::PlannedStep> PlanOf(const std::string& yaml) {

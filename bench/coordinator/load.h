@@ -16,7 +16,7 @@ namespace pare::bench {
 data::DataInfo LoadData();
 // Variants of twice prune, retrain and evaluate; jobs of different seeds share no step. 6 steps a variant and 3 before them.
 std::string LoadRecipe(int64_t seed, int variants);
-// Five steps, one after the other.
+// A few steps, one after the other.
 std::string TinyRecipe(int64_t seed);
 std::vector<recipes::PlannedStep> PlanOf(const std::string& yaml);
 

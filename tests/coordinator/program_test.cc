@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-constexpr Millis kLong{20'000};  // far more than anything takes; only a failing test waits for it
+constexpr Millis kLong{60'000};  // far more than anything takes; only a failing test waits for it
 
 class ProgramTest : public testing::Test {
  protected:

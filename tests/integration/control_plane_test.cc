@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -90,7 +91,8 @@ class ControlPlaneTest : public testing::Test {
     }
   }
   Json Step(const std::string& name) {
-    for (const Json& step : Call("describe", {{"job", "last"}})["steps"]) {
+    Json described = Call("describe", {{"job", "last"}});
+    for (const Json& step : described["steps"]) {
       if (step["name"] == name) return step;
     }
     return {{"state", "not planned"}, {"attempts", Json::array()}};
@@ -104,6 +106,10 @@ class ControlPlaneTest : public testing::Test {
   }
   void AwaitDone() {
     Until("the job is done", [&] { return Call("watch", {{"job", "last"}})["job"]["state"] == "done"; });
+  }
+  size_t CountBlobs() const {
+    auto all = fs::recursive_directory_iterator(Path("store") + "/blobs");
+    return static_cast<size_t>(std::count_if(fs::begin(all), fs::end(all), [](const auto& entry) { return entry.is_regular_file(); }));
   }
   std::string Total() { return Call("digest", {{"job", "last"}})["total"]; }
   // Of a run that nothing disturbs.
@@ -135,11 +141,13 @@ TEST_F(ControlPlaneTest, AStoppedWorkerThatWakesAfterItsLeaseExpiredChangesNothi
   auto zombie = StartWorker("zombie");
   Submit();
   AwaitBaselineOn("zombie");
-  zombie->Signal(SIGSTOP);  // its runner goes on, and ends the step
+  zombie->Signal(SIGSTOP);
+  // Its runner goes on and ends the step: a blob and a manifest.
+  size_t before_the_end = CountBlobs();
+  LetGo();
+  Until("the runner of the stopped worker ends the step", [&] { return CountBlobs() >= before_the_end + 2; });
   Until("the lease expires", [&] { return Step("baseline")["attempts"].back()["outcome"] == "lost"; });
   auto heir = StartWorker("heir");
-  AwaitBaselineOn("heir");
-  LetGo();
   AwaitDone();
   Json before = Call("describe", {{"job", "last"}});
   EXPECT_EQ(Call("ping")["counters"]["stale_refused"], 0);

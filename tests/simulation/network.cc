@@ -72,7 +72,7 @@ void Network::Send(const PeerId& peer, bool to_server, std::string_view bytes) {
     if (Chance(scenario_.long_delays)) at += Upto(scenario_.longest_delay), ++counts_.late;
     Millis& newest = newest_[{peer, to_server}];
     if (Chance(scenario_.reorder)) {
-      at += Upto(Millis(5'000));
+      at += Upto(random_.Below(2) == 0 ? Millis(5'000) : 2 * scenario_.heartbeat);  // the second: longer than an epoch
       ++counts_.overtaken;
     } else {
       newest = at = std::max(at, newest);  // a connection keeps the order

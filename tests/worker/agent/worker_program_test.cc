@@ -18,7 +18,7 @@
 namespace pare::worker {
 namespace {
 
-constexpr Millis kLong{20'000};  // far more than anything takes; only a failing test waits for it
+constexpr Millis kLong{60'000};  // far more than anything takes; only a failing test waits for it
 const Lease kLease{StepKey(std::array<uint8_t, 32>{1}), 7};
 
 std::string Unique(const std::string& name) { return testing::TempDir() + "pare-worker-" + std::to_string(getpid()) + name; }
