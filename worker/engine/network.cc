@@ -14,6 +14,7 @@
 #include "worker/engine/device.h"
 #include "worker/engine/flush_denormals.h"
 #include "worker/engine/kernels.h"
+#include "worker/engine/loss.h"
 #include "worker/engine/shard_pool.h"
 
 namespace pare::engine {
@@ -40,29 +41,6 @@ std::optional<at::ScalarType> TypeOf(model::DType dtype) {
 
 int64_t RoundUp(int64_t n) { return (n + kAlignElements - 1) / kAlignElements * kAlignElements; }
 
-// Softmax cross entropy of one row (PyTorch's CrossEntropyLoss with label_smoothing): loss, and dlogits · scale.
-double RowLoss(const float* logits, int64_t classes, int64_t label, double smoothing, double scale, float* gradient, bool* correct) {
-  int64_t best = 0;
-  for (int64_t c = 1; c < classes; ++c) {
-    if (logits[c] > logits[best]) best = c;
-  }
-  *correct = best == label;
-  double sum = 0, total = 0;
-  for (int64_t c = 0; c < classes; ++c) {
-    sum += std::exp(static_cast<double>(logits[c]) - logits[best]);
-    total += logits[c];
-  }
-  double log_sum = std::log(sum) + logits[best];
-  double spread = smoothing / static_cast<double>(classes);
-  if (gradient != nullptr) {
-    for (int64_t c = 0; c < classes; ++c) {
-      double p = std::exp(logits[c] - log_sum), target = spread + (c == label ? 1.0 - smoothing : 0.0);
-      gradient[c] = static_cast<float>((p - target) * scale);
-    }
-  }
-  return (1.0 - smoothing) * (log_sum - logits[label]) + spread * (static_cast<double>(classes) * log_sum - total);
-}
-
 class TorchNetwork : public Network {
  public:
   TorchNetwork(const model::Graph& graph, GraphInfo info, const NetworkOptions& options, at::Device device)
@@ -72,15 +50,26 @@ class TorchNetwork : public Network {
     c10::InferenceMode inference;
     classes_ = info_.shapes[static_cast<size_t>(graph_.IndexOf(graph_.output))].back();
     channels_last_ = WantsChannelsLast();
+    for (const std::string& tap : options_.taps) taps_.push_back(graph_.IndexOf(tap));
     LayOut();
     BuildShards();
   }
 
   BatchResult TrainBatch(const SampleSource& samples, std::span<const int64_t> labels, BatchPosition position, const LossOptions& loss) override {
-    return Run(samples, labels, {}, true, position, loss.label_smoothing);
+    return Run({samples, labels, {}, {}, true, loss}, position);
   }
   BatchResult EvaluateBatch(const SampleSource& samples, std::span<const int64_t> labels, std::span<float> logits) override {
-    return Run(samples, labels, logits, false, {}, 0.0);
+    return Run({samples, labels, logits, {}, false, {}}, {});
+  }
+  void Observe(const SampleSource& samples, int64_t n, std::span<float> logits, std::span<const std::span<float>> taps) override {
+    CHECK(taps.size() == taps_.size());
+    std::vector<int64_t> labels(static_cast<size_t>(n), kNoLabel);
+    Run({samples, labels, logits, taps, false, {}}, {});
+  }
+  std::vector<int64_t> tap_sizes() const override {
+    std::vector<int64_t> sizes;
+    for (int tap : taps_) sizes.push_back(TapSize(tap));
+    return sizes;
   }
 
   const std::vector<ParameterSlice>& layout() const override { return layout_; }
@@ -236,7 +225,7 @@ class TorchNetwork : public Network {
 
   // True if the value of the node's first input is read by this node alone: by no other, and not by the backward of its own.
   bool InputIsFree(const model::Node& node) const {
-    if (node.inputs.empty() || node.inputs[0] == graph_.output) return false;
+    if (node.inputs.empty() || node.inputs[0] == graph_.output || std::count(options_.taps.begin(), options_.taps.end(), node.inputs[0]) > 0) return false;
     int64_t readers = 0;
     for (const model::Node& other : graph_.nodes) readers += std::count(other.inputs.begin(), other.inputs.end(), node.inputs[0]);
     using enum model::OpType;
@@ -247,14 +236,15 @@ class TorchNetwork : public Network {
 
   struct ShardResult {
     double loss = 0;
-    int64_t correct = 0;
+    int64_t correct = 0, labelled = 0;
   };
   struct Job {
     const SampleSource& samples;
     std::span<const int64_t> labels;
-    std::span<float> logits;
+    std::span<float> logits;                // filled, unless empty
+    std::span<const std::span<float>> taps;  // likewise
     bool training;
-    double smoothing;
+    const LossOptions& loss;
   };
 
   // Samples [first, first + count) of the batch: sizes differ by at most one, larger slices first.
@@ -293,25 +283,61 @@ class TorchNetwork : public Network {
     NodeState& output = shard.nodes[static_cast<size_t>(graph_.IndexOf(graph_.output))];
     at::Tensor logits = output.value.cpu().contiguous();
     at::Tensor gradient = job.training ? at::empty_like(logits) : at::Tensor();
+    auto width = static_cast<size_t>(classes_);
+    LossWeights weights{job.loss.label_smoothing, job.loss.temperature, job.loss.hardness};
     double scale = 1.0 / static_cast<double>(job.labels.size());
-    for (int64_t r = 0; r < count; ++r) {
-      const float* row = logits.data_ptr<float>() + r * classes_;
-      bool correct = false;
-      result.loss += RowLoss(row, classes_, job.labels[static_cast<size_t>(first + r)], job.smoothing, scale,
-                             job.training ? gradient.data_ptr<float>() + r * classes_ : nullptr, &correct);
-      result.correct += correct;
-      if (!job.logits.empty()) std::copy(row, row + classes_, job.logits.data() + (first + r) * classes_);
+    for (size_t r = 0; r < static_cast<size_t>(count); ++r) {
+      size_t sample = static_cast<size_t>(first) + r;
+      std::span<const float> row(logits.data_ptr<float>() + r * width, width);
+      std::span<const float> teacher = job.loss.teacher.empty() ? job.loss.teacher : job.loss.teacher.subspan(sample * width, width);
+      std::span<float> to = job.training ? std::span(gradient.data_ptr<float>() + r * width, width) : std::span<float>();
+      RowLoss loss = LossOfRow(row, job.labels[sample], teacher, weights, scale, to);
+      result.loss += loss.loss;
+      result.correct += loss.correct;
+      result.labelled += loss.labelled;
+      if (!job.logits.empty()) std::copy(row.begin(), row.end(), job.logits.begin() + static_cast<int64_t>(sample * width));
     }
+    for (size_t t = 0; t < job.taps.size(); ++t) CopyTap(shard, taps_[t], first, job.taps[t]);
     if (!job.training) return;
     output.gradient = gradient.to(device_);
     output.has_gradient = true;
+    for (size_t t = 0; t < job.loss.tap_targets.size(); ++t) result.loss += MatchTap(shard, taps_[t], first, job.loss.tap_targets[t], job);
     for (auto n = shard.nodes.rbegin(); n != shard.nodes.rend(); ++n) {
       if (n->has_gradient && n->wants_gradient) n->kernel.backward(shard, *n);
     }
   }
 
-  BatchResult Run(const SampleSource& samples, std::span<const int64_t> labels, std::span<float> logits, bool training,
-                  BatchPosition position, double smoothing) {
+  int64_t TapSize(int tap) const { return model::ElementCount(info_.shapes[static_cast<size_t>(tap)]); }
+
+  void CopyTap(const ShardState& shard, int tap, int64_t first, std::span<float> out) const {
+    at::Tensor value = shard.nodes[static_cast<size_t>(tap)].value.cpu().contiguous();
+    std::copy_n(value.data_ptr<float>(), value.numel(), out.begin() + first * TapSize(tap));
+  }
+
+  // The squared difference of the shard's samples at a tap, as their sum over samples of the mean over elements; its gradient
+  // joins what the nodes behind the tap will send.
+  double MatchTap(ShardState& shard, int tap, int64_t first, std::span<const float> target, const Job& job) {
+    NodeState& node = shard.nodes[static_cast<size_t>(tap)];
+    at::Tensor value = node.value.cpu().contiguous(), gradient = at::empty_like(value);
+    const float* from = value.data_ptr<float>();
+    const float* to = target.data() + first * TapSize(tap);
+    auto* out = gradient.data_ptr<float>();
+    double weight = job.loss.tap_weight / static_cast<double>(TapSize(tap)), sum = 0;
+    double scale = 2.0 * weight / static_cast<double>(job.labels.size());
+    for (int64_t i = 0; i < value.numel(); ++i) {
+      double difference = static_cast<double>(from[i]) - to[i];
+      sum += difference * difference;
+      out[i] = static_cast<float>(difference * scale);
+    }
+    gradient = gradient.to(device_);
+    node.gradient = node.has_gradient ? node.gradient + gradient : gradient;
+    node.has_gradient = true;
+    return weight * sum;
+  }
+
+  BatchResult Run(const Job& job, BatchPosition position) {
+    std::span<const int64_t> labels = job.labels;
+    bool training = job.training;
     CHECK(!labels.empty() && static_cast<int64_t>(labels.size()) <= options_.max_batch);
     for (ShardState& shard : shards_) {
       shard.training = training;
@@ -319,12 +345,12 @@ class TorchNetwork : public Network {
       shard.batch = position.batch;
     }
     std::vector<ShardResult> results(shards_.size());
-    Job job{samples, labels, logits, training, smoothing};
     pool_.Run(options_.shards, [&](int s) { RunShard(s, job, results[static_cast<size_t>(s)]); });
     BatchResult total;
     for (const ShardResult& r : results) {
       total.loss += r.loss;
       total.correct += r.correct;
+      total.labelled += r.labelled;
     }
     total.loss /= static_cast<double>(labels.size());
     if (!training) return total;
@@ -383,6 +409,7 @@ class TorchNetwork : public Network {
   at::Device device_;
   int64_t classes_ = 0;
   bool channels_last_ = false;
+  std::vector<int> taps_;  // node indices
   std::map<std::string, Slot> slots_;
   std::vector<ParameterSlice> layout_;
   at::Tensor flat_, total_, buffers_;    // on the device
@@ -426,6 +453,9 @@ Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, cons
       return Error{ErrorCode::kInvalid, "node '" + node.name + "': the engine has no " + std::string(model::ToString(node.op)) + " with encoding " +
                                             std::string(model::ToString(node.attributes.encoding))};
     }
+  }
+  for (const std::string& tap : options.taps) {
+    if (graph.Find(tap) == nullptr) return Error{ErrorCode::kInvalid, "the model has no node '" + tap + "'"};
   }
   try {
     ASSIGN_OR_RETURN(at::Device device, OpenDevice(options.device));

@@ -28,6 +28,8 @@ struct NetworkOptions {
   int shards = 1;              // logical shards per batch; part of the result
   int64_t max_batch = 128;     // largest batch that will be given
   uint64_t seed = 0;           // for dropout
+  // Nodes whose values a caller reads (Observe) or matches (LossOptions.tap_targets).
+  std::vector<std::string> taps;
 };
 
 // What a training batch is keyed by: draws depend on it, nothing else.
@@ -36,13 +38,22 @@ struct BatchPosition {
   int64_t batch = 0;
 };
 
+// What a training batch is trained towards, beside its labels: worker/engine/loss.h.
 struct LossOptions {
   double label_smoothing = 0.0;
+  // Distillation: the teacher's logits [n, classes]; empty: the labels alone.
+  std::span<const float> teacher = {};
+  double temperature = 1.0, hardness = 0.0;
+  // One per tap, or none at all: what the tap's values should be, [n, elements]. Adds tap_weight times the mean over samples
+  // and elements of the squared difference, summed over taps.
+  std::vector<std::span<const float>> tap_targets = {};
+  double tap_weight = 0.0;
 };
 
 struct BatchResult {
-  double loss = 0;      // mean over the batch; summed in fixed order
-  int64_t correct = 0;  // argmax equals label; ties go to the lowest class
+  double loss = 0;       // mean over the batch; summed in fixed order
+  int64_t correct = 0;   // argmax equals label; ties go to the lowest class
+  int64_t labelled = 0;  // samples with a label
 };
 
 // Where a tensor's values lie in the flat parameter buffer.
@@ -59,17 +70,22 @@ using SampleSource = std::function<void(int64_t first, int64_t count, std::span<
 
 class Network {
  public:
-  // kInvalid: a weight is missing, has another shape or type; an operator or device that cannot be run (names the node).
+  // kInvalid: a weight is missing, has another shape or type; an operator or device that cannot be run (names the node); a
+  // tap that is not there.
   static Result<std::unique_ptr<Network>> Create(const model::Graph& graph, const model::TensorMap& weights,
                                                  const NetworkOptions& options);
   virtual ~Network() = default;
 
   // Forward and backward of one training batch of n = labels.size() samples. Afterwards gradients() holds the mean
-  // gradient of the loss; batch-norm statistics are updated. REQUIRES: n ≤ max_batch.
+  // gradient of the loss; batch-norm statistics are updated. A label may be kNoLabel. REQUIRES: n ≤ max_batch.
   virtual BatchResult TrainBatch(const SampleSource& samples, std::span<const int64_t> labels, BatchPosition position,
                                  const LossOptions& loss) = 0;
   // Evaluation mode. `logits` [n, classes] is filled; it may be empty if only the result is wanted.
   virtual BatchResult EvaluateBatch(const SampleSource& samples, std::span<const int64_t> labels, std::span<float> logits) = 0;
+  // Evaluation mode, without labels: logits [n, classes] and the values at the taps, one span [n, elements] per tap.
+  virtual void Observe(const SampleSource& samples, int64_t n, std::span<float> logits, std::span<const std::span<float>> taps) = 0;
+  // Elements of one sample at each tap.
+  virtual std::vector<int64_t> tap_sizes() const = 0;
   // The same with samples [n, …input shape] that lie in memory.
   BatchResult TrainBatch(std::span<const float> samples, std::span<const int64_t> labels, BatchPosition position,
                          const LossOptions& loss);

@@ -6,6 +6,8 @@
 namespace pare::runner {
 namespace {
 
+constexpr double kNormalQuantile = 1.959963984540054;  // 97.5 % of the normal distribution
+
 void MarkCorrect(std::span<const float> logits, std::span<const int64_t> labels, size_t first, std::string& bitmap) {
   size_t classes = logits.size() / labels.size();
   for (size_t i = 0; i < labels.size(); ++i) {
@@ -49,12 +51,28 @@ EvaluationCounts EvaluateRows(engine::Network& network, const data::Split& split
 double Percent(int64_t correct, int64_t total) { return 100.0 * static_cast<double>(correct) / static_cast<double>(total); }
 
 Interval WilsonInterval(int64_t correct, int64_t total) {
-  constexpr double z = 1.959963984540054;  // 97.5 % quantile of the normal distribution
+  constexpr double z = kNormalQuantile;
   double n = static_cast<double>(total), p = static_cast<double>(correct) / n;
   double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
   double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
   // At the ends the bounds are 0 and 1 exactly; rounding must not show.
   return {correct == 0 ? 0.0 : 100.0 * (middle - half), correct == total ? 100.0 : 100.0 * (middle + half)};
+}
+
+PairedCounts CountPairs(std::string_view first, std::string_view second, int64_t total) {
+  PairedCounts counts;
+  for (int64_t i = 0; i < total; ++i) {
+    auto bit = [&](std::string_view bitmap) { return bitmap[static_cast<size_t>(i / 8)] >> (i % 8) & 1; };
+    counts.only_first += bit(first) != 0 && bit(second) == 0;
+    counts.only_second += bit(first) == 0 && bit(second) != 0;
+  }
+  return counts;
+}
+
+Interval PairedInterval(const PairedCounts& counts, int64_t total) {
+  double n = static_cast<double>(total) + 2.0, b = static_cast<double>(counts.only_first) + 0.5, c = static_cast<double>(counts.only_second) + 0.5;
+  double middle = (c - b) / n, half = kNormalQuantile * std::sqrt(b + c - (c - b) * (c - b) / n) / n;
+  return {100.0 * (middle - half), 100.0 * (middle + half)};
 }
 
 Status CheckFits(const model::Graph& graph, const model::GraphInfo& info, const data::Dataset& dataset,

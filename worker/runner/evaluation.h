@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/dataset.h"
@@ -30,6 +31,16 @@ struct Interval {
   double low = 0.0, high = 0.0;
 };
 Interval WilsonInterval(int64_t correct, int64_t total);
+
+// Two models on the same samples, from the bitmaps of EvaluateRows.
+struct PairedCounts {
+  int64_t only_first = 0, only_second = 0;  // correct by one of them alone
+};
+PairedCounts CountPairs(std::string_view first, std::string_view second, int64_t total);
+// 95 % interval of accuracy(second) − accuracy(first) in percentage points: adjusted Wald for matched pairs, half a sample
+// added to each of the four cells (Agresti, Min 2005, "Simple improved confidence intervals for comparing matched
+// proportions"). REQUIRES: total > 0.
+Interval PairedInterval(const PairedCounts& counts, int64_t total);
 
 // kInvalid: the graph takes other samples than the dataset has, or has fewer classes, or the normalization does not fit.
 Status CheckFits(const model::Graph& graph, const model::GraphInfo& info, const data::Dataset& dataset,

@@ -102,6 +102,7 @@ Result<TrainOptions> TrainOptionsFromJson(const Json& params) {
   TRY(f.Integer("shards", 1, kMaxShards, t.shards));
   TRY(f.Number("label_smoothing", 0.0, 1.0, t.label_smoothing));
   TRY(f.Number("clip_norm", 0.0, kLarge, t.clip_norm));
+  if (f.object().contains("labels")) TRY(f.Number("labels", 0.0, 1.0, t.labels));
   ASSIGN_OR_RETURN(t.optimizer, OptimizerFrom(f));
   ASSIGN_OR_RETURN(t.schedule, ScheduleFrom(f));
   return t;
@@ -114,6 +115,21 @@ Result<EpochRange> EpochRangeFromJson(const Json& params, const TrainOptions& tr
   TRY(f.Integer("stop_epoch", range.start, train.epochs, range.stop));
   TRY(f.Integer("draw_epoch", 0, INT64_MAX / 2, range.draw));
   return range;
+}
+
+Result<DistillOptions> DistillOptionsFromJson(const Json& params) {
+  DistillOptions d;
+  Fields f(params, "params");
+  TRY(f.Number("temperature", 1e-3, 1e3, d.temperature));
+  TRY(f.Number("hardness", 0.0, 1.0, d.hardness));
+  if (!params.contains("match")) return d;
+  ASSIGN_OR_RETURN(Fields match, Fields::At(params, "params", "match"));
+  for (const auto& [student, teacher] : match.object().items()) {
+    if (!teacher.is_string()) return Error{ErrorCode::kInvalid, "params.match: field '" + student + "': expected the name of a node"};
+    d.match[student] = teacher.get<std::string>();
+  }
+  TRY(f.Number("match_weight", 0.0, kLarge, d.match_weight));
+  return d;
 }
 
 Result<GradualPruning> GradualPruningFromJson(const Json& params, const model::GraphInfo& info, int64_t epochs) {

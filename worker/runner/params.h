@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "common/json.h"
@@ -20,6 +22,7 @@ struct TrainOptions {
   engine::ScheduleOptions schedule;
   double label_smoothing = 0.0;
   double clip_norm = 0.0;  // 0: no clipping
+  double labels = 1.0;     // fraction of the training samples whose label may be used
 };
 // Reads `params.train`.
 Result<TrainOptions> TrainOptionsFromJson(const Json& params);
@@ -29,6 +32,14 @@ struct EpochRange {
   int64_t start = 0, stop = 1, draw = 0;
 };
 Result<EpochRange> EpochRangeFromJson(const Json& params, const TrainOptions& train);
+
+// Distillation: how a teacher is listened to.
+struct DistillOptions {
+  double temperature = 2.0, hardness = 0.5;  // worker/engine/loss.h
+  std::map<std::string, std::string> match;  // node of the student → node of the teacher
+  double match_weight = 1.0;
+};
+Result<DistillOptions> DistillOptionsFromJson(const Json& params);
 
 // Pruning while training: sparsity follows a schedule in epochs of the step.
 struct GradualPruning {

@@ -17,7 +17,9 @@ Result<EpochRecord> RecordFromJson(const Json& json) {
   EpochRecord r;
   ASSIGN_OR_RETURN(r.epoch, IntField(json, "epoch"));
   ASSIGN_OR_RETURN(r.loss, NumberField(json, "loss"));
-  ASSIGN_OR_RETURN(r.train_accuracy, NumberField(json, "train_accuracy"));
+  if (json.contains("train_accuracy")) {
+    ASSIGN_OR_RETURN(r.train_accuracy, NumberField(json, "train_accuracy"));
+  }
   if (json.contains("validation_accuracy")) {
     ASSIGN_OR_RETURN(r.validation_accuracy, NumberField(json, "validation_accuracy"));
   }
@@ -35,6 +37,7 @@ Result<TrainPosition> PositionFromJson(const Json& json, const StepKey& step) {
   ASSIGN_OR_RETURN(p.loss_sum, NumberField(json, "loss_sum"));
   ASSIGN_OR_RETURN(p.correct, IntField(json, "correct"));
   ASSIGN_OR_RETURN(p.samples, IntField(json, "samples"));
+  ASSIGN_OR_RETURN(p.labelled, IntField(json, "labelled"));
   auto history = json.find("history");
   if (history == json.end() || !history->is_array()) return Error{ErrorCode::kCorrupt, "no history"};
   for (const Json& entry : *history) {
@@ -73,7 +76,8 @@ Result<Snapshot> Take(model::TensorMap tensors, const StepKey& step) {
 }  // namespace
 
 Json ToJson(const EpochRecord& r) {
-  Json json = {{"epoch", r.epoch}, {"loss", r.loss}, {"train_accuracy", r.train_accuracy}};
+  Json json = {{"epoch", r.epoch}, {"loss", r.loss}};
+  if (r.train_accuracy) json["train_accuracy"] = *r.train_accuracy;
   if (r.validation_accuracy) json["validation_accuracy"] = *r.validation_accuracy;
   return json;
 }
@@ -93,7 +97,7 @@ std::string EncodeSnapshot(const Snapshot& s, const StepKey& step) {
   for (const EpochRecord& record : p.history) history.push_back(ToJson(record));
   tensors.emplace("state", Bytes(Canonical({{"format", kFormat}, {"step", step.hex()}, {"epoch", p.epoch},
                                             {"batch", p.batch}, {"loss_sum", p.loss_sum}, {"correct", p.correct},
-                                            {"samples", p.samples}, {"history", std::move(history)}})));
+                                            {"samples", p.samples}, {"labelled", p.labelled}, {"history", std::move(history)}})));
   return model::EncodeSafetensors(tensors);
 }
 

@@ -5,7 +5,7 @@
 //   "mask/<name>"       I64, Mask::packed()
 //   "optimizer/<name>"  Optimizer::State()
 //   "state"             U8: canonical JSON {"format": 1, "step", "epoch", "batch", "loss_sum", "correct", "samples",
-//                       "history": […]}; epoch and batch name the next batch, epoch as on the schedule
+//                       "labelled", "history": […]}; epoch and batch name the next batch, epoch as on the schedule
 // Raw, without compression: it is written while training goes on, and lives until the next one.
 // Rejected: the checkpoint codec (spends time on size); JSON in safetensors metadata (our reader drops it).
 // Plain values, no thread rule. Decoding errors are kCorrupt, or kInvalid for a snapshot of another step.
@@ -27,7 +27,7 @@ namespace pare::runner {
 struct EpochRecord {
   int64_t epoch = 0;  // from 1, as on the schedule
   double loss = 0.0;
-  double train_accuracy = 0.0;                // percent
+  std::optional<double> train_accuracy;       // percent of the samples with a label; none: there was no such sample
   std::optional<double> validation_accuracy;  // percent
   bool operator==(const EpochRecord&) const = default;
 };
@@ -37,7 +37,7 @@ Json ToJson(const EpochRecord& record);
 struct TrainPosition {
   int64_t epoch = 0, batch = 0;
   double loss_sum = 0.0;
-  int64_t correct = 0, samples = 0;
+  int64_t correct = 0, samples = 0, labelled = 0;
   std::vector<EpochRecord> history;
 };
 

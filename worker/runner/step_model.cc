@@ -20,7 +20,12 @@ Result<model::Graph> GraphParam(const Json& params) {
 
 Result<StepOutput> RunInitialize(StepContext& context) {
   storage::Checkpoint checkpoint;
-  ASSIGN_OR_RETURN(checkpoint.graph, GraphParam(context.spec.params));
+  if (context.spec.inputs.contains("like")) {
+    ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "like"));
+    checkpoint.graph = input->checkpoint.graph;
+  } else {
+    ASSIGN_OR_RETURN(checkpoint.graph, GraphParam(context.spec.params));
+  }
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(checkpoint.graph));
   checkpoint.tensors = model::InitializeWeights(checkpoint.graph, info, context.spec.seed);
   return MakeCheckpoint(context, std::move(checkpoint), nullptr);

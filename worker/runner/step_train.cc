@@ -1,20 +1,10 @@
-// train, retrain and gradual prune: the steps around the training loop. They differ in where weights, masks and epochs
-// come from, nothing else.
+#include "worker/runner/step_train.h"
+
 #include "common/log.h"
 #include "model/initialize.h"
-#include "worker/runner/steps.h"
-#include "worker/runner/training.h"
 
 namespace pare::runner {
 namespace {
-
-struct TrainPlan {
-  const storage::Checkpoint& from;
-  model::TensorMap weights;
-  TrainOptions options;
-  EpochRange range;
-  std::optional<GradualPruning> gradual;
-};
 
 // The step's snapshot. One that is gone or damaged costs time, not the step: it starts afresh.
 std::optional<Snapshot> LoadSnapshot(StepContext& context) {
@@ -37,44 +27,14 @@ double Hint(const Json& hints, const char* name) {
   return it != hints.end() && it->is_number() ? it->get<double>() : 0.0;
 }
 
-Result<StepOutput> TrainAndStore(StepContext& context, TrainPlan plan) {
-  ASSIGN_OR_RETURN(StepData data, LoadData(context));
-  ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(plan.from.graph));
-  TRY(model::CheckWeights(info, plan.weights));
-  methods::ApplyMasks(plan.from.masks, plan.weights);
-  TrainJob job{plan.from.graph, info, std::move(plan.weights), plan.from.masks, *data.dataset, data.spec,
-               std::move(plan.options), plan.range, std::move(plan.gradual), context.spec.seed, context.assignment.key};
-  job.device = context.environment.device;
-  job.threads = context.environment.threads;
-  job.snapshot_every_epochs = static_cast<int64_t>(Hint(context.assignment.hints, "snapshot_every_epochs"));
-  job.snapshot_every_seconds = Hint(context.assignment.hints, "snapshot_every_seconds");
-  TrainServices services{context.hooks, context.snapshots, context.environment.clock, context.stopped};
-  ASSIGN_OR_RETURN(TrainResult trained, Train(std::move(job), LoadSnapshot(context), services));
-  storage::Checkpoint checkpoint{plan.from.graph, std::move(trained.weights), std::move(trained.masks), plan.from.notes};
-  // What the weights expect of a sample, per channel (raw / divisor - offset) * scale: whoever takes the model away needs it.
-  const bool bytes = data.dataset->train.samples.dtype() == model::DType::kU8;
-  checkpoint.notes["data"] = {{"fingerprint", data.spec.fingerprint.hex()}, {"divisor", bytes ? 255 : 1},
-                              {"offset", data.spec.offset}, {"scale", data.spec.scale}};
-  return MakeCheckpoint(context, std::move(checkpoint), &trained.history);
-}
-
 }  // namespace
 
-Result<StepOutput> RunTrain(StepContext& context) {
-  ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
-  TrainPlan plan{input->checkpoint, input->checkpoint.tensors};
-  ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
-  ASSIGN_OR_RETURN(plan.range, EpochRangeFromJson(context.spec.params, plan.options));
-  return TrainAndStore(context, std::move(plan));
-}
-
-Result<StepOutput> RunRetrain(StepContext& context) {
-  ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
-  TrainPlan plan{input->checkpoint, input->checkpoint.tensors};
+Result<TrainPlan> PlanTraining(StepContext& context, const LoadedCheckpoint& model) {
+  TrainPlan plan{model.checkpoint, model.checkpoint.tensors, {}, {}};
   if (context.assignment.inputs.contains("rewind")) {
     // Weight rewind: earlier weights under the present masks, buffers included.
     ASSIGN_OR_RETURN(auto rewind, InputCheckpoint(context, "rewind"));
-    if (rewind->checkpoint.graph != input->checkpoint.graph) {
+    if (rewind->checkpoint.graph != model.checkpoint.graph) {
       return Error{ErrorCode::kInvalid, "input 'rewind' has another graph than input 'model'"};
     }
     plan.weights = rewind->checkpoint.tensors;
@@ -83,18 +43,50 @@ Result<StepOutput> RunRetrain(StepContext& context) {
   }
   ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
   ASSIGN_OR_RETURN(plan.range, EpochRangeFromJson(context.spec.params, plan.options));
-  return TrainAndStore(context, std::move(plan));
+  return plan;
+}
+
+Result<StepOutput> TrainAndStore(StepContext& context, const StepData& data, TrainPlan plan) {
+  const model::Graph& graph = plan.graph ? *plan.graph : plan.from.graph;
+  ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(graph));
+  TRY(model::CheckWeights(info, plan.weights));
+  methods::ApplyMasks(plan.from.masks, plan.weights);
+  TrainJob job{graph, info, std::move(plan.weights), plan.from.masks, *data.dataset, data.spec, std::move(plan.options), plan.range,
+               std::move(plan.gradual), plan.teacher.get(), std::move(plan.taps), context.spec.seed, context.assignment.key};
+  job.device = context.environment.device;
+  job.threads = context.environment.threads;
+  job.snapshot_every_epochs = static_cast<int64_t>(Hint(context.assignment.hints, "snapshot_every_epochs"));
+  job.snapshot_every_seconds = Hint(context.assignment.hints, "snapshot_every_seconds");
+  TrainServices services{context.hooks, context.snapshots, context.environment.clock, context.stopped};
+  ASSIGN_OR_RETURN(TrainResult trained, Train(std::move(job), LoadSnapshot(context), services));
+  for (const model::TensorSpec& spec : info.tensors) {
+    if (plan.from.graph.Find(spec.node) == nullptr) trained.weights.erase(spec.name);
+  }
+  storage::Checkpoint checkpoint{plan.from.graph, std::move(trained.weights), std::move(trained.masks), plan.from.notes};
+  // What the weights expect of a sample, per channel (raw / divisor - offset) * scale: whoever takes the model away needs it.
+  const bool bytes = data.dataset->train.samples.dtype() == model::DType::kU8;
+  checkpoint.notes["data"] = {{"fingerprint", data.spec.fingerprint.hex()}, {"divisor", bytes ? 255 : 1},
+                              {"offset", data.spec.offset}, {"scale", data.spec.scale}};
+  return MakeCheckpoint(context, std::move(checkpoint), &trained.history);
+}
+
+Result<StepOutput> RunTrain(StepContext& context) {
+  ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
+  ASSIGN_OR_RETURN(TrainPlan plan, PlanTraining(context, *input));
+  ASSIGN_OR_RETURN(StepData data, LoadData(context));
+  return TrainAndStore(context, data, std::move(plan));
 }
 
 Result<StepOutput> RunGradualPrune(StepContext& context) {
   ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
-  TrainPlan plan{input->checkpoint, input->checkpoint.tensors};
+  TrainPlan plan{input->checkpoint, input->checkpoint.tensors, {}, {}};
   ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
   ASSIGN_OR_RETURN(int64_t draw, IntField(context.spec.params, "draw_epoch"));
   plan.range = {0, plan.options.epochs, draw};
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(input->checkpoint.graph));
   ASSIGN_OR_RETURN(plan.gradual, GradualPruningFromJson(context.spec.params, info, plan.options.epochs));
-  return TrainAndStore(context, std::move(plan));
+  ASSIGN_OR_RETURN(StepData data, LoadData(context));
+  return TrainAndStore(context, data, std::move(plan));
 }
 
 }  // namespace pare::runner

@@ -8,7 +8,9 @@ namespace {
 
 constexpr StepKind kKinds[] = {
     {"initialize", RunInitialize}, {"import", RunImport}, {"train", RunTrain},
-    {"retrain", RunRetrain},       {"prune", RunPrune},   {"evaluate", RunEvaluate},
+    {"retrain", RunTrain},         {"prune", RunPrune},   {"evaluate", RunEvaluate},
+    {"logits", RunLogits},         {"distill", RunDistill}, {"choose", RunChoose},
+    {"adopt", RunAdopt},           {"compare", RunCompare},
 };
 
 }  // namespace

@@ -60,13 +60,17 @@ Result<StepOutput> RunStep(StepContext& context);
 
 Result<StepOutput> RunInitialize(StepContext& context);
 Result<StepOutput> RunImport(StepContext& context);
-Result<StepOutput> RunTrain(StepContext& context);
-Result<StepOutput> RunRetrain(StepContext& context);
+Result<StepOutput> RunTrain(StepContext& context);  // train and retrain
 Result<StepOutput> RunPrune(StepContext& context);
 Result<StepOutput> RunGradualPrune(StepContext& context);  // what RunPrune does for schedules over training
 Result<StepOutput> RunEvaluate(StepContext& context);
 // Input "model" → the method of the step's name → checkpoint; what the method says of layers is `report` in the results.
 Result<StepOutput> RunRewrite(StepContext& context);
+Result<StepOutput> RunLogits(StepContext& context);
+Result<StepOutput> RunDistill(StepContext& context);
+Result<StepOutput> RunChoose(StepContext& context);
+Result<StepOutput> RunAdopt(StepContext& context);
+Result<StepOutput> RunCompare(StepContext& context);
 
 // Shared by the above.
 Result<std::shared_ptr<const LoadedCheckpoint>> InputCheckpoint(StepContext& context, const std::string& role);

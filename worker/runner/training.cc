@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "common/random.h"
+#include "worker/engine/loss.h"
 #include "worker/engine/network.h"
 #include "worker/runner/evaluation.h"
 
@@ -18,6 +19,7 @@ class Trainer {
   Result<TrainResult> Run();
 
  private:
+  Status ChooseRows();
   Status CheckStop();
   Status RunBatch();
   Status RefreshMasks();
@@ -46,20 +48,35 @@ class Trainer {
   std::vector<uint32_t> order_;  // rows of the present epoch
   int64_t order_epoch_ = -1;
   std::vector<int64_t> labels_;
+  std::vector<bool> has_label_;  // by row; empty: all
 
   Millis began_{0}, last_progress_{0}, last_snapshot_{0};
   int64_t began_at_ = 0;  // done() when this run began
   double learning_rate_ = 0.0;
 };
 
-Status Trainer::Prepare(std::optional<Snapshot> resume) {
-  TRY(CheckFits(job_.graph, job_.info, job_.dataset, job_.data));
+Status Trainer::ChooseRows() {
   int64_t count = job_.dataset.train.samples.shape()[0];
   if (job_.data.validation < 0 || job_.data.validation >= count) {
     return Error{ErrorCode::kInvalid, "data: validation: " + std::to_string(job_.data.validation) + " of " +
                                           std::to_string(count) + " training samples leaves none to train on"};
   }
   split_ = data::CutValidation(count, job_.data.validation, job_.data.split_seed);
+  if (job_.options.labels >= 1.0) return Ok();
+  std::vector<uint32_t> labelled = LabelledRows(split_.train, job_.options.labels, job_.seed);
+  if (job_.teacher != nullptr) {
+    has_label_.resize(static_cast<size_t>(count));
+    for (uint32_t row : labelled) has_label_[row] = true;
+    return Ok();
+  }
+  if (labelled.empty()) return Error{ErrorCode::kInvalid, "params.train: field 'labels': without a teacher none is left to train on"};
+  split_.train = std::move(labelled);
+  return Ok();
+}
+
+Status Trainer::Prepare(std::optional<Snapshot> resume) {
+  TRY(CheckFits(job_.graph, job_.info, job_.dataset, job_.data));
+  TRY(ChooseRows());
   auto rows = static_cast<int64_t>(split_.train.size());
   int64_t batch = std::min(job_.options.batch_size, rows);
   batches_ = (rows + job_.options.batch_size - 1) / job_.options.batch_size;
@@ -82,6 +99,7 @@ Status Trainer::Prepare(std::optional<Snapshot> resume) {
   options.shards = static_cast<int>(job_.options.shards);
   options.max_batch = std::max(batch, kEvaluationBatch);
   options.seed = job_.seed;
+  options.taps = job_.taps;
   ASSIGN_OR_RETURN(network_, engine::Network::Create(job_.graph, job_.weights, options));
   optimizer_ = engine::Optimizer::Create(job_.options.optimizer, static_cast<int64_t>(network_->parameters().size()));
   if (resume) TRY(optimizer_->SetState(resume->optimizer));
@@ -136,12 +154,17 @@ Status Trainer::RunBatch() {
   std::span<const uint32_t> rows(order_.data() + first, n);
   std::span<int64_t> labels(labels_.data(), n);
   data::GatherLabels(job_.dataset.train, rows, labels);
+  for (size_t i = 0; i < n && !has_label_.empty(); ++i) {
+    if (!has_label_[rows[i]]) labels[i] = engine::kNoLabel;
+  }
 
   learning_rate_ = engine::LearningRate(job_.options.schedule, position_.epoch, position_.batch, batches_);
   engine::SampleSource samples = [&](int64_t from, int64_t count, std::span<float> out) {
     data::GatherAugmented(job_.dataset.train, job_.data, rows.subspan(static_cast<size_t>(from), static_cast<size_t>(count)), job_.seed, draw, out);
   };
-  engine::BatchResult result = network_->TrainBatch(samples, labels, {draw, position_.batch}, {job_.options.label_smoothing});
+  engine::LossOptions loss{.label_smoothing = job_.options.label_smoothing};
+  if (job_.teacher != nullptr) TRY(job_.teacher->Teach(rows, samples, loss));
+  engine::BatchResult result = network_->TrainBatch(samples, labels, {draw, position_.batch}, loss);
   if (!std::isfinite(result.loss)) return Diverged("the loss is not a number");
   double scale = 1.0;
   if (job_.options.clip_norm > 0.0) {
@@ -153,6 +176,7 @@ Status Trainer::RunBatch() {
   position_.loss_sum += result.loss * static_cast<double>(n);
   position_.correct += result.correct;
   position_.samples += static_cast<int64_t>(n);
+  position_.labelled += result.labelled;
   return Ok();
 }
 
@@ -198,7 +222,7 @@ Status Trainer::EndEpoch() {
   EpochRecord record;
   record.epoch = position_.epoch + 1;
   record.loss = position_.loss_sum / static_cast<double>(position_.samples);
-  record.train_accuracy = Percent(position_.correct, position_.samples);
+  if (position_.labelled > 0) record.train_accuracy = Percent(position_.correct, position_.labelled);
   if (!split_.validation.empty()) {
     EvaluationCounts counts = EvaluateRows(*network_, job_.dataset.train, job_.data, split_.validation, nullptr);
     record.validation_accuracy = Percent(counts.correct, counts.total);
@@ -208,7 +232,7 @@ Status Trainer::EndEpoch() {
   ++position_.epoch;
   ReportProgress(true);
   position_.loss_sum = 0.0;
-  position_.correct = position_.samples = 0;
+  position_.correct = position_.samples = position_.labelled = 0;
   if (position_.epoch < job_.range.stop) SnapshotIfDue(true);
   return Ok();
 }
@@ -225,7 +249,8 @@ Error Trainer::Diverged(const std::string& what) const {
           "training diverged: " + what + " in epoch " + std::to_string(position_.epoch + 1) + " of " +
               std::to_string(job_.range.stop) + ", batch " + std::to_string(std::min(position_.batch + 1, batches_)) + " of " +
               std::to_string(batches_) + ", learning rate " + Json(learning_rate_).dump() +
-              "; lower schedule.learning_rate, add warmup_epochs or set clip_norm"};
+              "; lower schedule.learning_rate, add warmup_epochs or set clip_norm" +
+              (job_.teacher != nullptr ? ", or lower the temperature: its square scales the gradients" : "")};
 }
 
 void Trainer::ReportProgress(bool epoch_end) {
@@ -237,8 +262,8 @@ void Trainer::ReportProgress(bool epoch_end) {
   Json values = {{"epoch", static_cast<double>(done()) / per_epoch},
                  {"epochs", epochs},
                  {"loss", position_.loss_sum / static_cast<double>(position_.samples)},
-                 {"train_accuracy", Percent(position_.correct, position_.samples)},
                  {"learning_rate", learning_rate_}};
+  if (position_.labelled > 0) values["train_accuracy"] = Percent(position_.correct, position_.labelled);
   if (epoch_end && position_.history.back().validation_accuracy) {
     values["accuracy"] = *position_.history.back().validation_accuracy;
   }
@@ -274,6 +299,14 @@ Snapshot Trainer::Capture() const {
 }
 
 }  // namespace
+
+std::vector<uint32_t> LabelledRows(std::span<const uint32_t> rows, double fraction, uint64_t seed) {
+  std::vector<uint32_t> order = Permutation(RandomStream(seed, RandomPurpose::kLabels), static_cast<uint32_t>(rows.size()));
+  order.resize(static_cast<size_t>(std::llround(fraction * static_cast<double>(rows.size()))));
+  for (uint32_t& place : order) place = rows[place];
+  std::sort(order.begin(), order.end());
+  return order;
+}
 
 Result<TrainResult> Train(TrainJob job, std::optional<Snapshot> resume, const TrainServices& services) {
   Trainer trainer(std::move(job), services);

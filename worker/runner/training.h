@@ -16,10 +16,14 @@
 #include "worker/runner/params.h"
 #include "worker/runner/snapshot.h"
 #include "worker/runner/snapshot_writer.h"
+#include "worker/runner/teacher.h"
 
 namespace pare::runner {
 
 inline constexpr Millis kProgressInterval{200};
+
+// Which of `rows` have a label that may be used, ascending: the first round(fraction · n) of the permutation (seed, kLabels).
+std::vector<uint32_t> LabelledRows(std::span<const uint32_t> rows, double fraction, uint64_t seed);
 
 struct TrainJob {
   const model::Graph& graph;
@@ -31,6 +35,9 @@ struct TrainJob {
   TrainOptions options;
   EpochRange range;
   std::optional<GradualPruning> gradual;
+  // Teaches beside the labels, and alone where a sample has none that may be used. Null: samples without a label are left out.
+  Teacher* teacher = nullptr;
+  std::vector<std::string> taps;  // nodes whose values the teacher gives targets for
   uint64_t seed = 0;
   StepKey step;  // whose snapshots these are
 

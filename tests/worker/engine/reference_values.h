@@ -11,14 +11,16 @@
 
 namespace pare::engine {
 
+inline Json ReadReference(const std::string& file) {
+  std::ifstream in(std::string(PARE_SOURCE_DIR) + "/tests/worker/engine/reference/" + file);
+  std::ostringstream text;
+  text << in.rdbuf();
+  auto parsed = ParseJson(text.str(), file);
+  return parsed.ok() ? *parsed : Json::object();
+}
+
 inline const Json& Reference() {
-  static const Json reference = [] {
-    std::ifstream in(std::string(PARE_SOURCE_DIR) + "/tests/worker/engine/reference/reference.json");
-    std::ostringstream text;
-    text << in.rdbuf();
-    auto parsed = ParseJson(text.str(), "reference.json");
-    return parsed.ok() ? *parsed : Json::object();
-  }();
+  static const Json reference = ReadReference("reference.json");
   return reference;
 }
 

@@ -94,12 +94,18 @@ class RunnerTest : public testing::Test {
   }
 
   worker::Assignment Make(const std::string& kind, Json params, std::map<std::string, Digest> inputs, uint64_t seed = 11) {
+    bool reads_data = kind == "train" || kind == "retrain" || kind == "evaluate" || params.contains("train");
+    return Make(kind, std::move(params), std::move(inputs), seed, reads_data);
+  }
+  worker::Assignment MakeWithData(const std::string& kind, Json params, std::map<std::string, Digest> inputs) {
+    return Make(kind, std::move(params), std::move(inputs), 11, true);
+  }
+  worker::Assignment Make(const std::string& kind, Json params, std::map<std::string, Digest> inputs, uint64_t seed, bool reads_data) {
     recipes::StepSpec spec;
     spec.kind = kind;
     spec.params = std::move(params);
     // Any key will do: what counts is that it differs with the input.
     for (const auto& [role, artifact] : inputs) spec.inputs[role] = StepKey(artifact.bytes());
-    bool reads_data = kind == "train" || kind == "retrain" || kind == "evaluate" || spec.params.contains("train");
     spec.data = reads_data ? data::ToJson(data_) : Json();
     spec.seed = seed;
     worker::Assignment a;
