@@ -60,7 +60,7 @@ class Screen {
     std::string text = Clip(picture, size.ws_col, size.ws_row > 1 ? size.ws_row - 1u : 1u);
     // Back to the first line of the last picture, clear to the end of the screen.
     if (lines_ > 0) std::fprintf(stderr, "\x1b[%dF\x1b[J", lines_);
-    std::fputs((Clip(finished, size.ws_col, std::numeric_limits<size_t>::max()) + text).c_str(), stderr);
+    std::fputs((finished + text).c_str(), stderr);
     lines_ = static_cast<int>(std::count(text.begin(), text.end(), '\n'));
     std::fflush(stderr);
   }

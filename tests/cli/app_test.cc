@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <iterator>
 #include <sstream>
 
 #include "cli/commands.h"
@@ -17,8 +18,9 @@ bool HandedOver(const std::string& command) { return command == "coordinator" ||
 
 std::vector<std::string> Commands() {
   Context context;
+  auto app = MakeApp(context);
   std::vector<std::string> names;
-  for (const CLI::App* command : MakeApp(context)->get_subcommands([](const CLI::App*) { return true; })) {
+  for (const CLI::App* command : app->get_subcommands([](const CLI::App*) { return true; })) {
     if (!HandedOver(command->get_name())) names.push_back(command->get_name());
   }
   return names;
@@ -75,7 +77,7 @@ TEST_P(EveryCommandTest, RefusesAnUnknownOptionByName) {
   EXPECT_EQ(text, "pare: " + GetParam() + ": there is no option --jsno; did you mean '--json'? see `pare " + GetParam() + " --help`\n");
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EveryCommandTest, ::testing::ValuesIn(Commands()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(All, EveryCommandTest, ::testing::ValuesIn(Commands()), [](const auto& test) { return test.param; });
 
 TEST(AppTest, HasTheCommandsOfTheManual) {
   std::vector<std::string> wanted = {"run", "plan", "submit", "list", "describe", "watch", "logs", "why", "pause", "resume", "cancel", "retry",
@@ -123,7 +125,7 @@ INSTANTIATE_TEST_SUITE_P(
                       BadCall{"NeitherWay", {"promote", "m"}, "promote: give either --version N, or --step STEP (and --job JOB)"},
                       BadCall{"BadVersion", {"export", "m@x", "/nowhere/out"}, "'m@x': expected NAME or NAME@VERSION with a version number"},
                       BadCall{"BadEndpoint", {"list", "--coordinator", "foo:1"}, "'foo:1' is not an endpoint: it begins with neither tcp:// nor ipc://; write tcp://HOST:PORT or ipc://PATH"}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST(AppTest, BadCallsWithJsonGiveAnErrorObject) {
   ::testing::internal::CaptureStdout();

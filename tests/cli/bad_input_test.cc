@@ -2,6 +2,8 @@
 // None of these needs a runner: they end before a step starts, or fail in it.
 #include <gmock/gmock.h>
 
+#include <unistd.h>
+
 #include <filesystem>
 
 #include "tests/cli/fixture.h"
@@ -59,12 +61,12 @@ TEST_F(BadInputTest, WrongType) {
 
 TEST_F(BadInputTest, OutOfRange) {
   Replace("small.yaml", "sparsity: 0.8", "sparsity: 1.8");
-  ExpectRefused(AllOf(StartsWith("pare: small.yaml:14:"), HasSubstr("sparsity"), HasSubstr("1.8")));
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:15:"), HasSubstr("sparsity"), HasSubstr("1.8")));
 }
 
 TEST_F(BadInputTest, PatternWithoutAMatch) {
   Replace("small.yaml", "sparsity: 0.8", "sparsity: 0.8, targets: [conv9]");
-  ExpectRefused(AllOf(StartsWith("pare: small.yaml:14:"), HasSubstr("conv9")));
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:15:"), HasSubstr("conv9")));
 }
 
 // ---- the data ----
@@ -99,6 +101,13 @@ TEST_F(BadInputTest, FewerLabelsThanImages) {
   ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr("600"), HasSubstr("200")));
 }
 
+TEST_F(BadInputTest, LabelsOutsideTheClasses) {
+  std::string labels = Read(Path("test_labels.idx"));
+  labels.back() = 9;  // training knows 0 to 3
+  Write("test_labels.idx", labels);
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:5:"), HasSubstr("test_labels.idx"), HasSubstr("9")));
+}
+
 TEST_F(BadInputTest, ImagesOfAnotherSizeThanTheModelTakes) {
   Replace("small.yaml", "{architecture: mlp, hidden: [16]}", "{architecture: lenet5}");
   ExpectRefused(AllOf(StartsWith("pare: small.yaml:4:"), HasSubstr("8")));
@@ -119,7 +128,7 @@ TEST_F(BadInputTest, FileThatWasGoodLastTime) {
 
 TEST_F(BadInputTest, NumbersTurnedNaNFailTheirVariantsAndTheJobEnds) {
   if (!RunnerIsBuilt()) GTEST_SKIP() << "needs pare-runner (libtorch)";
-  Replace("small.yaml", "- prune: {sparsity: 0.8}\n    - retrain: {epochs: 1}", "- prune: {sparsity: 0.8}\n    - retrain: {epochs: 1, learning_rate: 1e6}");
+  Replace("small.yaml", "- prune: {sparsity: 0.8}\n    - retrain: {epochs: 1}", "- prune: {sparsity: 0.8}\n    - retrain: {epochs: 1, learning_rate: 1e6, weight_decay: 1.0}");
   Json report = Ask({"run", "small.yaml", "--workers", "1"}, Path("store"), 0);
   EXPECT_EQ(report["state"], "done");
   ASSERT_EQ(report["failed"].size(), 1u);
@@ -180,6 +189,31 @@ TEST_F(BadInputTest, StoreThatIsNoDatabase) {
   EXPECT_THAT(outcome.err, HasSubstr(Path("store/index.db")));
 }
 
+// A file system of its own, so that only this store's disk is full; needs user namespaces.
+TEST_F(BadInputTest, NoSpaceForTheStore) {
+  if (Shell("unshare -rm mount -t tmpfs none /mnt").code != 0) GTEST_SKIP() << "needs unprivileged mounts (unshare -rm)";
+  fs::create_directory(Path("small"));
+  Outcome outcome = Shell("unshare -rm sh -c 'mount -t tmpfs -o size=8m none small && pare run small.yaml --store small/store; code=$?; pare list --json --store small/store; exit $code'");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("No space left on device"), HasSubstr(Path("small/store")), HasSubstr("free at least that much")));
+  EXPECT_EQ(outcome.out, "[]\n") << "no job was made";
+}
+
+TEST_F(BadInputTest, StoreThatMayNotBeWritten) {
+  fs::create_directory(Path("locked"));
+  fs::permissions(Path("locked"), fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
+  fs::permissions(Path(""), fs::perms::all);
+  // Root may write everywhere: then as somebody else.
+  std::string as = ::geteuid() == 0 ? "setpriv --reuid=65534 --regid=65534 --clear-groups " : "";
+  if (Shell(as + "pare version").code != 0) GTEST_SKIP() << "needs setpriv, and programs that others may run";
+  for (const char* command : {"run", "submit"}) {
+    Outcome outcome = Shell(as + "pare " + command + " small.yaml --store locked/store");
+    EXPECT_EQ(outcome.code, 1) << command;
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr("locked/store"), HasSubstr("Permission denied"), HasSubstr("--store"))) << command;
+    EXPECT_FALSE(fs::exists(Path("locked/store")));
+  }
+}
+
 // ---- the coordinator ----
 
 TEST_F(BadInputTest, NobodyListens) {
@@ -188,15 +222,22 @@ TEST_F(BadInputTest, NobodyListens) {
     Started gone = StartCoordinator(Path("other"), &endpoint);
     gone.process->Terminate(Millis(5'000));
   }
-  for (std::vector<std::string> command : {std::vector<std::string>{"list"}, {"watch"}, {"submit", "small.yaml"}, {"run", "small.yaml"}, {"plan", "small.yaml"}}) {
+  // All at once: each waits a while for somebody who listens.
+  std::vector<std::pair<std::string, Started>> commands;
+  for (std::vector<std::string> command : {std::vector<std::string>{"list", "--json"}, {"watch"}, {"submit", "small.yaml"}, {"run", "small.yaml"}, {"plan", "small.yaml"}}) {
     command.insert(command.begin(), "pare");
     command.insert(command.end(), {"--coordinator", endpoint, "--store", Path("store")});
-    Outcome outcome = Run(command);
-    EXPECT_EQ(outcome.code, 4) << command[1] << outcome.err;
-    EXPECT_THAT(outcome.err, HasSubstr("no coordinator answers at " + endpoint + ": Connection refused")) << command[1];
+    commands.emplace_back(command[1], Start(command));
+  }
+  for (auto& [name, command] : commands) {
+    Outcome outcome = command.Finish();
+    EXPECT_EQ(outcome.code, 4) << name << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("no coordinator answers at " + endpoint + ": Connection refused")) << name;
+    if (name == "list") {
+      EXPECT_EQ(Parsed(outcome.out)["error"]["code"], "unreachable");
+    }
   }
   EXPECT_FALSE(fs::exists(Path("store")));
-  EXPECT_EQ(Parsed(Run({"pare", "list", "--json", "--coordinator", endpoint}).out)["error"]["code"], "unreachable");
 }
 
 TEST_F(BadInputTest, NoSuchSocket) {
@@ -204,7 +245,6 @@ TEST_F(BadInputTest, NoSuchSocket) {
   EXPECT_EQ(outcome.code, 4);
   EXPECT_THAT(outcome.err, HasSubstr("No such file or directory"));
 }
-
 
 TEST_F(BadInputTest, PortTaken) {
   std::string endpoint;

@@ -111,7 +111,7 @@ promote: {as: )" + r.name + "}\n");
 Started CliTest::Start(std::vector<std::string> argv, const std::string& working_directory) const {
   Started started;
   started.base = Path("run." + std::to_string(++started_));
-  argv[0] = std::string(PARE_BIN_DIR) + "/" + argv[0];
+  if (argv[0].find('/') == std::string::npos) argv[0] = std::string(PARE_BIN_DIR) + "/" + argv[0];
   SpawnOptions options;
   options.arguments = {"/bin/sh", "-c", "cd \"$1\" && shift && exec \"$@\" >\"$0.out\" 2>\"$0.err\"", started.base,
                        working_directory.empty() ? directory_ : working_directory};
@@ -123,6 +123,10 @@ Started CliTest::Start(std::vector<std::string> argv, const std::string& working
   CHECK(process.ok());
   started.process = *std::move(process);
   return started;
+}
+
+Outcome CliTest::Shell(const std::string& line) const {
+  return Run({"/bin/sh", "-c", "PATH=" + std::string(PARE_BIN_DIR) + ":$PATH; " + line});
 }
 
 Outcome CliTest::Pare(std::vector<std::string> arguments, const std::string& store) const {
@@ -178,6 +182,7 @@ void FinishedStoreTest::SetUp() {
   Outcome made = Pare({"run", "small.yaml", "--workers", "1"}, store_);
   ASSERT_EQ(made.code, 0) << made.err;
   *finished_ = NewDirectory();
+  for (const char* socket : {"coordinator.sock", "blobs.sock"}) fs::remove(store_ + "/" + socket);  // they cannot be copied
   fs::copy(store_, *finished_, fs::copy_options::recursive);
 }
 

@@ -52,6 +52,8 @@ class CliTest : public ::testing::Test {
   // argv[0] is "pare", "pare-coordinator", …. Runs in the test's directory, without PARE_STORE and PARE_COORDINATOR.
   Started Start(std::vector<std::string> argv, const std::string& working_directory = "") const;
   Outcome Run(std::vector<std::string> argv) const { return Start(std::move(argv)).Finish(); }
+  // A line for /bin/sh, which finds the built programs.
+  Outcome Shell(const std::string& line) const;
   // pare … --store STORE
   Outcome Pare(std::vector<std::string> arguments, const std::string& store) const;
   // The same with --json, parsed; a failure of the test if it does not end with `code`.

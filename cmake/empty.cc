@@ -1,0 +1,1 @@
+// Where precompiled headers need a source to belong to.
