@@ -59,6 +59,16 @@ TEST(TidyTest, SourcesStayWithinTheSizeLimit) {
   }
 }
 
+TEST(TidyTest, LinesHaveNeitherTabsNorTrailingSpaces) {
+  for (const Source& source : Sources()) {
+    for (size_t i = 0; i < source.lines.size(); ++i) {
+      const std::string& line = source.lines[i];
+      bool clean = line.find_first_of("\t\r") == std::string::npos && (line.empty() || line.back() != ' ');
+      EXPECT_TRUE(clean) << source.path << ":" << i + 1 << ": a tab, a carriage return, or spaces at the end";
+    }
+  }
+}
+
 TEST(TidyTest, FunctionsStayWithinTheSizeLimit) {
   // A function of ours starts at column 0 (or 2 inside a class) and closes with '}' at the same column.
   for (const Source& source : Sources()) {

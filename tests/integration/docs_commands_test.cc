@@ -41,7 +41,8 @@ struct Shortened {
   const char* begins;
   const char* more;
 };
-constexpr Shortened kShortened[] = {{"python3 bench/overhead/overhead.py build/dev/bin", " --recipe recipes/tiny.yaml"}};
+constexpr Shortened kShortened[] = {{"python3 bench/overhead/overhead.py build/dev/bin", " --recipe recipes/tiny.yaml"},
+                                    {"python3 bench/startup/startup.py build/dev/bin", " --runs 2"}};
 
 const NotRun* WhyNotRun(const std::string& command) {
   for (const NotRun& entry : kNotRun) {
