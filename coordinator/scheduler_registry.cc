@@ -49,7 +49,8 @@ void Scheduler::RegisterDecision(Job& job, const recipes::PlannedStep& planned, 
 
 int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, const std::string& job, const std::string& step,
                               Json evidence) {
-  evidence["step_key"] = state_.artifacts.at(artifact).key.hex();
+  auto record = state_.artifacts.find(artifact);
+  evidence["step_key"] = record == state_.artifacts.end() ? "" : record->second.key.hex();
   evidence["lineage"] = LineageOf(artifact);
   Model& model = state_.models[name];
   int64_t version = model.versions.empty() ? 1 : model.versions.back().version + 1;
