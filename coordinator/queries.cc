@@ -203,7 +203,9 @@ Result<Json> Known(const QueryContext& context, const Json& args) {
   for (const StepKey& key : keys) {
     const Step* step = context.state.FindStep(key);
     if (step == nullptr) continue;
-    if (step->state == StepState::kDone) states[key.hex()] = "done";
+    const ArtifactRecord* record = context.state.ArtifactOf(key);
+    bool collected = record != nullptr && record->collected;  // it would be made again
+    if (step->state == StepState::kDone && !collected) states[key.hex()] = "done";
     if (step->state == StepState::kFailed && step->error_class == "diverged") states[key.hex()] = "failed";
   }
   return states;
@@ -238,6 +240,20 @@ Result<Json> Models(const QueryContext& context, const Json&) {
   return list;
 }
 
+Result<Json> ModelHistory(const QueryContext& context, const Json& args) {
+  ASSIGN_OR_RETURN(std::string name, StringField(args, "name"));
+  auto model = context.state.models.find(name);
+  if (model == context.state.models.end() || model->second.versions.empty()) {
+    return Error{ErrorCode::kNotFound, "there is no model '" + name + "': `pare models` lists what was promoted"};
+  }
+  Json list = Json::array();
+  for (const storage::PromotionRow& row : model->second.history) {
+    list.push_back({{"sequence", row.sequence}, {"at", TimeOrNull(row.at_ms)}, {"action", row.action}, {"version", row.version},
+                    {"previous", row.previous == 0 ? Json() : Json(row.previous)}, {"text", row.text}});
+  }
+  return Json{{"name", name}, {"history", std::move(list)}};
+}
+
 Result<Json> ResolveModel(const QueryContext& context, const Json& args) {
   ASSIGN_OR_RETURN(std::string name, StringField(args, "name"));
   ASSIGN_OR_RETURN(int64_t version, IntOr(args, "version", 0));
@@ -267,7 +283,7 @@ const std::map<std::string, Query>& Queries() {
   static const std::map<std::string, Query> queries = {
       {"ping", Ping},     {"list", List},           {"describe", Describe},  {"watch", Watch},   {"logs", Logs},
       {"why", Why},       {"report", ReportOf},     {"digest", DigestOfJob}, {"metrics", MetricsOf}, {"known", Known},
-      {"models", Models}, {"resolve_model", ResolveModel}};
+      {"models", Models}, {"model_history", ModelHistory}, {"resolve_model", ResolveModel}};
   return queries;
 }
 
