@@ -96,9 +96,9 @@ class DocsCommandsTest : public ::testing::TestWithParam<std::string> {
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     directory_ = fs::canonical(pattern).string();
     fs::create_directories(directory_ + "/home");
-    fs::create_directories(directory_ + "/checkout/build/dev");
+    fs::create_directories(directory_ + "/checkout/build");
     for (const char* name : {"recipes", "bench", "docs", "scripts"}) fs::create_symlink(std::string(PARE_SOURCE_DIR "/") + name, directory_ + "/checkout/" + name);
-    fs::create_symlink(PARE_BIN_DIR, directory_ + "/checkout/build/dev/bin");
+    fs::create_symlink(fs::path(PARE_BIN_DIR).parent_path(), directory_ + "/checkout/build/dev");
     port_ = std::to_string(FreePort());
     environment_ = {{"HOME", directory_ + "/home"}, {"XDG_CACHE_HOME", ""}, {"PARE_STORE", ""}, {"PARE_COORDINATOR", ""}, {"TERM", "dumb"},
                     {"PATH", std::string(PARE_BIN_DIR) + ":" + std::getenv("PATH")}};
