@@ -96,7 +96,7 @@ void AddStoreCommands(CLI::App& app, Context& context) {
   command->callback([&context, repair] { context.action = [&context, repair] { return Examine(context.target, *repair); }; });
 
   auto directory = std::make_shared<std::string>();
-  command = AddCommand(app, context, "backup", "Copies a store as it is at one moment, also while jobs run; the copy is a store.", "pare backup /backups/pare");
+  command = AddCommand(app, context, "backup", "Copies a store as it is at one moment, also while jobs run; the copy is a store.", "pare backup pare-backup");
   command->group("System");
   command->add_option("DIR", *directory, "directory that is empty, absent, or holds an older backup")->required()->type_name("");
   command->callback([&context, directory] { context.action = [&context, directory] { return BackUp(context.target, *directory); }; });

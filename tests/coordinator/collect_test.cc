@@ -68,7 +68,11 @@ TEST_F(CollectTest, ACollectedCheckpointIsNotPromoted) {
   EXPECT_THAT(reply.message, HasSubstr("was collected"));
 }
 
-TEST_F(CollectTest, WithoutADirectoryThereIsNothingToCollect) { EXPECT_EQ(site.Ask("gc").code, "conflict"); }
+TEST_F(CollectTest, AStoreDirectoryThatIsNotThereIsNamed) {
+  Reply reply = site.Ask("gc");
+  EXPECT_EQ(reply.code, "not_found");
+  EXPECT_THAT(reply.message, HasSubstr("/store/"));
+}
 
 }  // namespace
 }  // namespace pare::coordinator
