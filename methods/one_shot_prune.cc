@@ -8,7 +8,7 @@ namespace pare::methods {
 
 Result<Model> OneShotPrune(Model model, const Json& params, Toolbox& toolbox) {
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(model.graph));
-  ASSIGN_OR_RETURN(PruneOptions options, PruneOptionsFromJson(params, info));
+  ASSIGN_OR_RETURN(PruneOptions options, PruneOptionsFromJson(params, model.graph, info));
   PruneAmount amount;
   for (auto [field, value] : {std::pair{"sparsity", &amount.sparsity},
                               std::pair{"fraction_of_remaining", &amount.fraction_of_remaining}}) {
