@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "methods/prune_units.h"
+#include "methods/registry.h"
 
 namespace pare::methods {
 namespace {
@@ -115,30 +116,21 @@ Result<double> Fraction(const Json& params, const char* field) {
   return value;
 }
 
+// Names of the present weights that `tensors` stands for (PresentTensors), in the order of `info`.
 Result<std::vector<std::string>> TensorNames(const Json& params, const model::GraphInfo& info) {
-  auto list = params.find("tensors");
-  if (list == params.end() || !list->is_array() || list->empty()) {
-    return Invalid("prune: field 'tensors': expected a list of tensor names");
-  }
-  std::vector<std::string> asked, names;
-  for (const Json& name : *list) {
-    if (!name.is_string()) return Invalid("prune: field 'tensors': expected strings");
-    asked.push_back(name.get<std::string>());
-  }
+  Result<std::vector<model::TensorSpec>> specs = PresentTensors(params, info);
+  if (!specs.ok()) return specs.error().With("prune");
+  std::vector<std::string> asked = params.at("tensors").get<std::vector<std::string>>(), names;
+  if (asked.empty()) return Invalid("prune: field 'tensors': expected a list of tensor names");
   std::sort(asked.begin(), asked.end());
   if (auto twice = std::adjacent_find(asked.begin(), asked.end()); twice != asked.end()) {
     return Invalid("prune: field 'tensors': " + *twice + " is named twice");
   }
-  for (const model::TensorSpec& spec : info.tensors) {
-    if (!std::binary_search(asked.begin(), asked.end(), spec.name)) continue;
+  for (const model::TensorSpec& spec : *specs) {
     if (!spec.prunable) return Invalid("prune: field 'tensors': " + spec.name + " is not a prunable weight");
     names.push_back(spec.name);
   }
-  for (const std::string& name : asked) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) {
-      return Invalid("prune: field 'tensors': the model has no tensor " + name);
-    }
-  }
+  if (names.empty()) return Invalid("prune: field 'tensors': the model has no tensor " + asked[0] + (asked.size() > 1 ? ", and none of the others" : ""));
   return names;
 }
 

@@ -274,4 +274,43 @@ class Remover {
 
 Result<std::vector<Removal>> RemoveMaskedUnits(Model& model, const std::set<std::string>& tensors) { return Remover(model, tensors).Run(); }
 
+Result<Model> Remove(Model model, const Json& params, Toolbox& toolbox) {
+  ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(model.graph));
+  Result<std::vector<model::TensorSpec>> specs = PresentTensors(params, info);
+  if (!specs.ok()) return specs.error().With("remove");
+  std::set<std::string> tensors;
+  for (const model::TensorSpec& spec : *specs) tensors.insert(spec.name);
+  for (const auto& [name, tensor] : model.tensors) {
+    if (tensor.dtype() == model::DType::kF32) continue;
+    return Error{ErrorCode::kInvalid, "remove: " + name + " is " + std::string(model::ToString(tensor.dtype())) + ", not float32; put remove before the step that encodes it"};
+  }
+  ASSIGN_OR_RETURN(std::vector<Removal> removals, RemoveMaskedUnits(model, tensors));
+  for (const Removal& r : removals) {
+    Json what = {{"before", r.before}, {"after", r.after}};
+    if (r.after == 0) what["removed"] = true;
+    if (!r.stayed.empty()) what["stayed"] = r.stayed;
+    toolbox.Report(r.layer, std::move(what));
+  }
+  return model;
+}
+
+Result<Outline> OutlineRemove(Outline outline, const Json& params) {
+  ASSIGN_OR_RETURN(std::vector<LayerOutline*> layers, LayersOf(outline, params.at("tensors")));
+  TRY(CheckFloat(outline, layers, "remove"));
+  for (LayerOutline* layer : layers) {
+    if (!layer->masked) continue;
+    outline.reshaped = true;
+    if (layer->width >= 1) continue;
+    // Rows go, and about as many columns of the layer behind; biases and norms are small.
+    layer->weights *= layer->width;
+    layer->multiply_adds *= layer->width;
+    layer->density = std::min(1.0, layer->density / layer->width);
+    layer->width = 1;
+  }
+  if (!outline.reshaped) {
+    return Error{ErrorCode::kInvalid, "remove: no step before it masks any of these layers; put prune with granularity: channel, head or layer first"};
+  }
+  return outline;
+}
+
 }  // namespace pare::methods

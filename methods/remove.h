@@ -25,6 +25,15 @@
 
 namespace pare::methods {
 
+inline constexpr Field kRemoveFields[] = {
+    Targets("remove"),
+    Ignore("remove"),
+};
+// The rewrite as a step. Reports per layer {"before", "after"} (widths), "removed" for a layer that is gone, and "stayed".
+Result<Model> Remove(Model model, const Json& params, Toolbox& toolbox);
+// Widths become what prune with granularity channel, head or layer left of them. kInvalid: no step before it left any such.
+Result<Outline> OutlineRemove(Outline outline, const Json& params);
+
 // What happened to one layer.
 struct Removal {
   std::string layer;
