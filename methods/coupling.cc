@@ -79,6 +79,7 @@ class Walk {
 
   void Visit(size_t i) {
     const Node& node = graph_.nodes[i];
+    if (node.attributes.encoding != model::Encoding::kDense) return Opaque(i, "the weights of '" + node.name + "' are not float32 any more");
     switch (node.op) {
       case OpType::kInput: {
         int axis = shape(i).size() == 3 ? 0 : LastAxis(shape(i));

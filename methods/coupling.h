@@ -11,7 +11,7 @@
 //   attention                   everything of one head together: its rows of query, key and value
 //   layer norm, softmax         features stay: removing one would change the others' mean and deviation, or their sum
 //   input, output               features stay
-// Operators that this table does not know leave the features of their inputs as they are.
+// Operators that this table does not know, and layers whose weights are encoded (int8), leave the features of their inputs as they are.
 // What belongs together is a union-find over features; a *unit* is one such set with the slices of weights that make it.
 // Pure function of a graph, no thread rule.
 #pragma once

@@ -280,10 +280,6 @@ Result<Model> Remove(Model model, const Json& params, Toolbox& toolbox) {
   if (!specs.ok()) return specs.error().With("remove");
   std::set<std::string> tensors;
   for (const model::TensorSpec& spec : *specs) tensors.insert(spec.name);
-  for (const auto& [name, tensor] : model.tensors) {
-    if (tensor.dtype() == model::DType::kF32) continue;
-    return Error{ErrorCode::kInvalid, "remove: " + name + " is " + std::string(model::ToString(tensor.dtype())) + ", not float32; put remove before the step that encodes it"};
-  }
   ASSIGN_OR_RETURN(std::vector<Removal> removals, RemoveMaskedUnits(model, tensors));
   for (const Removal& r : removals) {
     Json what = {{"before", r.before}, {"after", r.after}};

@@ -185,5 +185,21 @@ TEST_F(PruneTest, TheFileShrinksInProportionToWhatWasRemoved) {
   }
 }
 
+TEST_F(PruneTest, TheSensitivityTableHoldsEveryLayerAndSetting) {
+  Digest trained = Artifact(Run(Make("train", Range(TrainParams(10), 0, 10, 0), {{"model", init_}})));
+  Json params = {{"tensors", {"fc1.weight", "fc2.weight"}}, {"sparsities", {0.0, 0.9}}, {"energies", {1.0}}, {"bits", {16, 2}}, {"samples", 0}};
+  worker::Assignment scan = Make("sensitivity", params, {{"model", trained}});
+  Digest table = Artifact(Run(scan));
+  EXPECT_EQ(Artifact(Run(scan, 3)), table);
+  Json results = ResultsOf(table), evaluation = ResultsOf(Artifact(Run(Make("evaluate", {{"split", "validation"}}, {{"model", trained}}))));
+  EXPECT_EQ(results["accuracy"], evaluation["accuracy"]);
+  ASSERT_EQ(results["rows"].size(), 10u);
+  for (const Json& row : results["rows"]) {
+    bool harmless = row["value"] == 0.0 || row["what"] == "energy" || row["value"] == 16;
+    if (harmless) EXPECT_NEAR(row["loss"].get<double>(), evaluation["loss"].get<double>(), 1e-3) << row;
+    else EXPECT_GT(std::abs(row["loss"].get<double>() - evaluation["loss"].get<double>()), 1e-3) << row;
+  }
+}
+
 }  // namespace
 }  // namespace pare::runner
