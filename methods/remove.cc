@@ -302,6 +302,7 @@ Result<Outline> OutlineRemove(Outline outline, const Json& params) {
     layer->multiply_adds *= layer->width;
     layer->density = std::min(1.0, layer->density / layer->width);
     layer->width = 1;
+    layer->masked = layer->density < 1;
   }
   if (!outline.reshaped) {
     return Error{ErrorCode::kInvalid, "remove: no step before it masks any of these layers; put prune with granularity: channel, head or layer first"};

@@ -1,5 +1,7 @@
 // sensitivity: how accuracy falls when one layer at a time gets sparser, of lower rank, or of fewer bits. Leaves a table
 // beside the chain; the network goes on unchanged.
+#include <algorithm>
+
 #include "recipes/kinds.h"
 
 namespace pare::recipes {
@@ -32,7 +34,9 @@ void PlanSensitivity(Chain& chain, const Json& section) {
   auto layers = methods::LayersOf(chain.outline(), params["tensors"]);
   if (!layers.ok()) return chain.Refuse("", layers.error().message);
   if (Status status = methods::CheckFloat(chain.outline(), *layers, "sensitivity"); !status.ok()) return chain.Refuse("", status.error().message);
-  chain.Helper(chain.name() + "/sensitivity", "sensitivity", std::move(params), {{"model", chain.model()}}, true);
+  std::string name = "sensitivity-of-" + chain.name();
+  std::replace(name.begin(), name.end(), '/', '-');
+  chain.Helper(name, "sensitivity", std::move(params), {{"model", chain.model()}}, true);
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ RULES = [("one-shot, none", "none"), ("one-shot + fine-tune", "tuned"), ("iterat
 def recipe(file, seed, epochs):
     text = open(os.path.join(HERE, file), encoding="utf-8").read()
     text = re.sub(r"^seed: \d+$", f"seed: {seed}", text, flags=re.M)
+    text = text.replace("init_seed: 1001", f"init_seed: {1000 + seed}")
     if epochs:
         text = re.sub(r"(train: \{)epochs: \d+", rf"\1epochs: {epochs}", text)
         text = re.sub(r"milestones: \[\d+, \d+\]", f"milestones: [{max(1, epochs // 2)}, {max(1, epochs * 3 // 4)}]", text)
@@ -60,7 +61,7 @@ def cell(values):
 def after_round(report, variant, rounds):
     """Test accuracy of the candidate that `rounds` rounds left: a variant of its own, or a step of an iterative one."""
     lines = [c for c in report["candidates"] if c["variant"] == variant]
-    if variant in ("iterative-tuned", "iterative-replayed", "lottery-epoch-1", "lottery-init", "ticket-new-init"):
+    if variant in ("iterative-tuned", "iterative-replayed", "lottery-epoch-1", "lottery-init"):
         lines.sort(key=lambda c: c["step"])
         return lines[rounds - 1]["test_accuracy"] if len(lines) >= rounds else None
     lines = [c for c in report["candidates"] if c["variant"] == f"{variant}-{rounds}"]

@@ -67,6 +67,14 @@ TEST(KindPruneTest, RemoveFollowsAMaskAndEndsWeightRewinding) {
   EXPECT_THAT(StepsError("{prune: {granularity: channel, sparsity: 0.5}}, {remove: }, {retrain: {rewind: weights}}"), HasSubstr("the graph has changed"));
 }
 
+TEST(KindPruneTest, ASensitivityScanStandsBesideTheChain) {
+  ResolvedRecipe recipe = Steps("{sensitivity: {energies: [], samples: 100}}, {prune: {sparsity: 0.5}}");
+  PlannedStep scan = StepOf(recipe, "sensitivity-of-baseline");
+  EXPECT_EQ(scan.spec.params, Json({{"tensors", {"fc1.weight", "fc2.weight", "fc3.weight"}}, {"sparsities", {0.5, 0.8, 0.9, 0.95}}, {"energies", Json::array()}, {"bits", {8, 4, 3}}, {"samples", 100}}));
+  EXPECT_EQ(StepOf(recipe, "v/01-prune").spec.inputs.at("model"), StepOf(recipe, "baseline").key) << "the network goes on unchanged";
+  EXPECT_THAT(StepsError("{sensitivity: {sparsities: [], energies: [], bits: []}}"), HasSubstr("nothing to scan"));
+}
+
 TEST(KindPruneTest, APatternThatMatchesNothingIsAnErrorAndAModulePrefixIsHarmless) {
   EXPECT_THAT(StepsError("{prune: {sparsity: 0.5, targets: fc4}}"), HasSubstr("matches no layer"));
   EXPECT_THAT(StepsError("{prune: {granularity: channel, sparsity: 0.5}}, {remove: {targets: conv9}}"), HasSubstr("matches no layer"));
