@@ -238,8 +238,9 @@ Kind PruneKind() {
   Kind kind;
   kind.name = "prune";
   kind.fields = kFields;
-  kind.help = "mask the weights of lowest score, at once or along a schedule while training";
-  kind.examples = {"{sparsity: 0.9}", "{schedule: cubic, final_sparsity: 0.9, epochs: 6, milestones: [4]}"};
+  kind.help = "mask the weights, blocks or units of lowest score, at once or along a schedule while training";
+  kind.examples = {"{sparsity: 0.9}", "{schedule: cubic, final_sparsity: 0.9, epochs: 6, milestones: [4]}", "{sparsity: 0.5, criterion: taylor}",
+                   "{granularity: \"2:4\"}", "{granularity: channel, scope: layer, sparsity: 0.5}"};
   kind.train_fields = true;
   kind.check = Check;
   kind.resolve = ResolvePrune;

@@ -45,6 +45,7 @@ Kind SensitivityKind() {
   Kind kind;
   kind.name = "sensitivity";
   kind.fields = kFields;
+  kind.help = "measure how accuracy falls when one layer at a time gets sparser, of lower rank, or of fewer bits";
   kind.may_be_empty = true;
   kind.check = CheckSensitivity;
   kind.resolve = ResolveSensitivity;
