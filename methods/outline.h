@@ -27,6 +27,7 @@ struct LayerOutline {
   double multiply_adds = 0;    // one sample, dense execution
   double density = 1;          // fraction of the weights that the masks keep
   bool masked = false;
+  double width = 1;            // fraction of its units that structured pruning keeps; until they are removed
   double bits = kBitsPerFloat;  // of one kept weight in a checkpoint
   model::Encoding encoding = model::Encoding::kDense;
   bool factored = false;       // a low-rank pair

@@ -5,12 +5,14 @@
 
 #include "methods/cast.h"
 #include "methods/one_shot_prune.h"
+#include "methods/remove.h"
 
 namespace pare::methods {
 namespace {
 
 constexpr Method kMethods[] = {
-    {"prune", "remove the weights of lowest score: magnitude or random, per layer or over all layers", {}, false, nullptr, OutlineOneShotPrune, OneShotPrune},
+    {"prune", "mask the weights, blocks or units of lowest score, per layer or over all layers", {}, false, nullptr, OutlineOneShotPrune, OneShotPrune},
+    {"remove", "take masked units out of the graph: narrower layers, fewer heads, fewer layers", kRemoveFields, false, nullptr, OutlineRemove, Remove},
     {"cast", "round weights to a 16-bit format: half the bytes in a checkpoint", kCastFields, false, nullptr, OutlineCast, Cast},
 };
 

@@ -7,11 +7,14 @@ namespace {
 constexpr Field kFields[] = {
     {"retrain", "rewind", "name", "\"none\"", 0, 0, "none,learning_rate,weights", "", "none: fine-tune; learning_rate: replay the schedule with the trained weights; weights: start again from earlier weights", "learning_rate"},
     {"retrain", "to", "rewind", "", 0, 0, "", "epoch", "learning_rate, weights: the epoch of train at which the schedule is entered, and for weights the moment whose weights come back (init is 0); default: init for weights, train.epochs − epochs for learning_rate", "init"},
+    {"retrain", "init_seed", "integer", "", 0, 9007199254740991.0, "", "", "weights, to: init: start from other initial weights, drawn from this seed, under the present masks", "7"},
 };
 
 void Check(CheckContext& context, const Json& retrain, const std::string& pointer) {
   std::string rewind = TextOr(retrain, "rewind", "none");
   if (rewind == "none") context.Refuse(retrain, pointer, {"to"}, "only with rewind: learning_rate or weights");
+  bool at_init = rewind == "weights" && (!retrain.contains("to") || retrain["to"] == "init" || retrain["to"] == 0);
+  if (!at_init) context.Refuse(retrain, pointer, {"init_seed"}, "only with rewind: weights and to: init");
   // Fine-tuning runs at a constant rate unless it says otherwise; a rewound step replays the schedule of train.
   std::string otherwise = rewind == "none" ? "constant" : context.OfTrain("schedule", "constant");
   context.Training(retrain, pointer, TextOr(retrain, "schedule", otherwise));
@@ -43,7 +46,9 @@ void ResolveRetrain(ResolveContext& context, Json& retrain, const std::string& p
   }
   if (!context.CanTrain(written, pointer)) return;
   retrain = rewinds ? context.MergedTrain(written) : context.FineTuning(written, pointer);
-  if (written.contains("rewind")) retrain["rewind"] = written["rewind"];
+  for (const char* field : {"rewind", "init_seed"}) {
+    if (written.contains(field)) retrain[field] = written[field];
+  }
   FillDefaults("retrain", retrain);
   retrain["to"] = nullptr;
   if (rewinds) ResolveRewind(context, retrain, written, pointer);
@@ -67,7 +72,12 @@ void PlanRetrain(Chain& chain, const Json& retrain) {
     if (chain.outline().reshaped) {
       return chain.Refuse("rewind", "weights: the graph has changed since the baseline (layers factored or units removed), its earlier weights do not fit; use rewind: learning_rate");
     }
-    inputs["rewind"] = chain.WeightsAt(retrain["to"].get<int64_t>());
+    if (retrain.contains("init_seed")) {
+      Json init = {{"graph", model::ToJson(chain.graph())}, {"seed", retrain["init_seed"]}};
+      inputs["rewind"] = chain.HelperModel("init-" + Canonical(retrain["init_seed"]), "initialize", std::move(init), {}, false, chain.outline()).key;
+    } else {
+      inputs["rewind"] = chain.WeightsAt(retrain["to"].get<int64_t>());
+    }
   }
   methods::MarkTrained(chain.outline());
   chain.Advance("retrain", std::move(params), std::move(inputs), true);

@@ -8,6 +8,7 @@ std::vector<Kind> MakeKinds() {
       PruneKind(),
       RetrainKind(),
       EvaluateKind(),
+      SensitivityKind(),
   };
   for (const methods::Method& method : methods::Methods()) {
     bool has_row = method.fields.empty();

@@ -49,6 +49,7 @@ std::span<const std::string_view> LaterKinds();
 Kind PruneKind();
 Kind RetrainKind();
 Kind EvaluateKind();
+Kind SensitivityKind();
 Kind RewriteKind(const methods::Method& method);
 
 }  // namespace pare::recipes

@@ -14,7 +14,14 @@ class FakeToolbox : public Toolbox {
   uint64_t seed() const override { return seed_; }
   void Report(const std::string& layer, Json what) override { reports.emplace_back(layer, std::move(what)); }
 
+  Result<model::TensorMap> Gradients(const model::Graph&, const model::TensorMap&, const GradientRequest& request) override {
+    requests.push_back(request);
+    return gradients;
+  }
+
   std::vector<std::pair<std::string, Json>> reports;
+  model::TensorMap gradients;
+  std::vector<GradientRequest> requests;
 
  private:
   uint64_t seed_;

@@ -1,4 +1,5 @@
 // Operators that own parameters, and attention.
+#include <array>
 #include <cmath>
 
 #include "worker/engine/kernels.h"
@@ -83,9 +84,11 @@ void BatchNormForward(ShardState& shard, NodeState& n) {
 
 void BatchNormBackward(ShardState& shard, NodeState& n) {
   const model::Attributes& a = n.node->attributes;
+  std::array<bool, 3> wanted = {shard.Wants(n, 0), true, true};
   at::Tensor none;
-  auto [dx, dw, db] = at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], none, none, n.saved[0], n.saved[1], true,
-                                                     a.epsilon, {shard.Wants(n, 0), true, true});
+  auto [dx, dw, db] =
+      shard.training ? at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], none, none, n.saved[0], n.saved[1], true, a.epsilon, wanted)
+                     : at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], n.parameters[2], n.parameters[3], none, none, false, a.epsilon, wanted);
   n.gradients[0].copy_(dw);
   n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);

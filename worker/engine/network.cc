@@ -340,7 +340,7 @@ class TorchNetwork : public Network {
     bool training = job.training;
     CHECK(!labels.empty() && static_cast<int64_t>(labels.size()) <= options_.max_batch);
     for (ShardState& shard : shards_) {
-      shard.training = training;
+      shard.training = training && !job.loss.evaluation_mode;
       shard.epoch = position.epoch;
       shard.batch = position.batch;
     }
@@ -358,7 +358,7 @@ class TorchNetwork : public Network {
     if (shards_.size() > 1) {
       SumShards();
     }
-    UpdateRunningStatistics(static_cast<int64_t>(labels.size()));
+    if (!job.loss.evaluation_mode) UpdateRunningStatistics(static_cast<int64_t>(labels.size()));
     return total;
   }
 

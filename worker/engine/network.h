@@ -48,6 +48,8 @@ struct LossOptions {
   // and elements of the squared difference, summed over taps.
   std::vector<std::span<const float>> tap_targets = {};
   double tap_weight = 0.0;
+  // Gradients of the network as it is used: running statistics, no dropout. Nothing but gradients() changes.
+  bool evaluation_mode = false;
 };
 
 struct BatchResult {

@@ -61,6 +61,26 @@ PARE_CLONES void AdamKernel(float* __restrict p, const float* __restrict g, cons
   for (size_t i = 0; i < n; ++i) m[i] = mask[i] != 0.0f ? m[i] : 0.0f;
 }
 
+PARE_CLONES void ScaledKernel(const float* __restrict g, float* __restrict s, size_t n, float weight) {
+  for (size_t i = 0; i < n; ++i) s[i] += weight * g[i];
+}
+PARE_CLONES void SquaresKernel(const float* __restrict g, float* __restrict s, size_t n, float weight) {
+  for (size_t i = 0; i < n; ++i) s[i] += weight * (g[i] * g[i]);
+}
+PARE_CLONES void MovementKernel(const float* __restrict p, const float* __restrict g, float* __restrict s, size_t n) {
+  for (size_t i = 0; i < n; ++i) s[i] -= p[i] * g[i];
+}
+
+template <typename Kernel>
+void OverRanges(size_t size, const ForRanges& ranges, const Kernel& kernel) {
+  auto body = [&](size_t first, size_t count) {
+    FlushDenormals flush;
+    kernel(first, count);
+  };
+  if (ranges) ranges(body);
+  else body(0, size);
+}
+
 // Blocks that stay in the first-level cache, so that the mask passes cost no memory traffic.
 constexpr size_t kBlock = 2048;
 
@@ -163,6 +183,21 @@ std::unique_ptr<Optimizer> Optimizer::Create(const OptimizerOptions& options, in
   CHECK(options.kind == "sgd" || options.kind == "adam" || options.kind == "adamw");
   if (options.kind == "sgd") return std::make_unique<Sgd>(options, size);
   return std::make_unique<Adam>(options, size);
+}
+
+void AddScaled(std::span<const float> g, float weight, std::span<float> s, const ForRanges& ranges) {
+  CHECK(g.size() == s.size());
+  OverRanges(s.size(), ranges, [&](size_t at, size_t n) { ScaledKernel(g.data() + at, s.data() + at, n, weight); });
+}
+
+void AddSquares(std::span<const float> g, float weight, std::span<float> s, const ForRanges& ranges) {
+  CHECK(g.size() == s.size());
+  OverRanges(s.size(), ranges, [&](size_t at, size_t n) { SquaresKernel(g.data() + at, s.data() + at, n, weight); });
+}
+
+void AddMovement(std::span<const float> p, std::span<const float> g, std::span<float> s, const ForRanges& ranges) {
+  CHECK(p.size() == s.size() && g.size() == s.size());
+  OverRanges(s.size(), ranges, [&](size_t at, size_t n) { MovementKernel(p.data() + at, g.data() + at, s.data() + at, n); });
 }
 
 double GradientNorm(std::span<const float> gradients) {

@@ -44,6 +44,14 @@ class Optimizer {
   virtual Status SetState(const model::TensorMap& state) = 0;
 };
 
+// Sums over batches that belong to the same flat buffers, element by element; bits as above.
+// sums += weight · gradients
+void AddScaled(std::span<const float> gradients, float weight, std::span<float> sums, const ForRanges& ranges = {});
+// sums += weight · gradients²
+void AddSquares(std::span<const float> gradients, float weight, std::span<float> sums, const ForRanges& ranges = {});
+// sums −= parameters · gradients (Sanh 2020, eq. 7)
+void AddMovement(std::span<const float> parameters, std::span<const float> gradients, std::span<float> sums, const ForRanges& ranges = {});
+
 // ‖gradients‖₂, accumulated in double in fixed blocks: the same on any number of threads.
 double GradientNorm(std::span<const float> gradients);
 

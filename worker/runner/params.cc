@@ -132,7 +132,7 @@ Result<DistillOptions> DistillOptionsFromJson(const Json& params) {
   return d;
 }
 
-Result<GradualPruning> GradualPruningFromJson(const Json& params, const model::GraphInfo& info, int64_t epochs) {
+Result<GradualPruning> GradualPruningFromJson(const Json& params, const model::Graph& graph, const model::GraphInfo& info, int64_t epochs) {
   GradualPruning g;
   Fields f(params, "params");
   std::string schedule;
@@ -143,7 +143,10 @@ Result<GradualPruning> GradualPruningFromJson(const Json& params, const model::G
   TRY(f.Number("start_epoch", 0.0, static_cast<double>(epochs), g.start_epoch));
   TRY(f.Number("end_epoch", g.start_epoch, static_cast<double>(epochs), g.end_epoch));
   TRY(f.Number("update_frequency", 1e-6, kLarge, g.update_frequency));
-  ASSIGN_OR_RETURN(g.options, methods::PruneOptionsFromJson(params, info));
+  ASSIGN_OR_RETURN(g.options, methods::PruneOptionsFromJson(params, graph, info));
+  if (g.options.criterion == methods::Criterion::kMovement && g.initial > 0.0 && g.start_epoch == 0.0) {
+    return Error{ErrorCode::kInvalid, "params: criterion movement knows nothing before the first batch: init_sparsity must be 0, or start_epoch later"};
+  }
   return g;
 }
 

@@ -48,7 +48,7 @@ struct GradualPruning {
   double initial = 0.0, final = 0.0;
   double start_epoch = 0.0, end_epoch = 1.0, update_frequency = 1.0;
 };
-Result<GradualPruning> GradualPruningFromJson(const Json& params, const model::GraphInfo& info, int64_t epochs);
+Result<GradualPruning> GradualPruningFromJson(const Json& params, const model::Graph& graph, const model::GraphInfo& info, int64_t epochs);
 
 // One refresh of the masks, as soon as `batch` batches of the step are done.
 struct MaskRefresh {

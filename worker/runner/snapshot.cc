@@ -6,7 +6,7 @@ namespace pare::runner {
 namespace {
 
 constexpr int64_t kFormat = 1;
-constexpr std::string_view kWeight = "weight/", kMask = "mask/", kOptimizer = "optimizer/";
+constexpr std::string_view kWeight = "weight/", kMask = "mask/", kOptimizer = "optimizer/", kSum = "sum/";
 
 model::Tensor Bytes(std::string_view text) {
   std::span bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
@@ -52,6 +52,7 @@ Result<Snapshot> Take(model::TensorMap tensors, const StepKey& step) {
   for (auto& [name, tensor] : tensors) {
     if (name.starts_with(kWeight)) s.weights.emplace(name.substr(kWeight.size()), std::move(tensor));
     else if (name.starts_with(kOptimizer)) s.optimizer.emplace(name.substr(kOptimizer.size()), std::move(tensor));
+    else if (name.starts_with(kSum)) s.sums.emplace(name.substr(kSum.size()), std::move(tensor));
   }
   for (const auto& [name, tensor] : tensors) {
     if (!name.starts_with(kMask)) continue;
@@ -86,6 +87,7 @@ std::string EncodeSnapshot(const Snapshot& s, const StepKey& step) {
   model::TensorMap tensors;
   for (const auto& [name, tensor] : s.weights) tensors.emplace(std::string(kWeight) + name, tensor);
   for (const auto& [name, tensor] : s.optimizer) tensors.emplace(std::string(kOptimizer) + name, tensor);
+  for (const auto& [name, tensor] : s.sums) tensors.emplace(std::string(kSum) + name, tensor);
   for (const auto& [name, mask] : s.masks) {
     std::span<const uint64_t> words = mask.packed();
     std::span<const int64_t> packed(reinterpret_cast<const int64_t*>(words.data()), words.size());

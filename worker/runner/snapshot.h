@@ -4,6 +4,7 @@
 //   "weight/<name>"     parameters and buffers as they are (a removed weight may be −0.0)
 //   "mask/<name>"       I64, Mask::packed()
 //   "optimizer/<name>"  Optimizer::State()
+//   "sum/<name>"        F32: sums over the step so far ("movement"), in the order of the flat parameter buffer
 //   "state"             U8: canonical JSON {"format": 1, "step", "epoch", "batch", "loss_sum", "correct", "samples",
 //                       "labelled", "history": […]}; epoch and batch name the next batch, epoch as on the schedule
 // Raw, without compression: it is written while training goes on, and lives until the next one.
@@ -45,6 +46,7 @@ struct Snapshot {
   model::TensorMap weights;
   model::MaskMap masks;
   model::TensorMap optimizer;
+  model::TensorMap sums;
   TrainPosition position;
 };
 

@@ -27,7 +27,12 @@ Result<StepOutput> RunInitialize(StepContext& context) {
     ASSIGN_OR_RETURN(checkpoint.graph, GraphParam(context.spec.params));
   }
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(checkpoint.graph));
-  checkpoint.tensors = model::InitializeWeights(checkpoint.graph, info, context.spec.seed);
+  uint64_t seed = context.spec.seed;
+  if (context.spec.params.contains("seed")) {
+    ASSIGN_OR_RETURN(int64_t other, IntField(context.spec.params, "seed"));
+    seed = static_cast<uint64_t>(other);
+  }
+  checkpoint.tensors = model::InitializeWeights(checkpoint.graph, info, seed);
   return MakeCheckpoint(context, std::move(checkpoint), nullptr);
 }
 

@@ -84,7 +84,7 @@ Result<StepOutput> RunGradualPrune(StepContext& context) {
   ASSIGN_OR_RETURN(int64_t draw, IntField(context.spec.params, "draw_epoch"));
   plan.range = {0, plan.options.epochs, draw};
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(input->checkpoint.graph));
-  ASSIGN_OR_RETURN(plan.gradual, GradualPruningFromJson(context.spec.params, info, plan.options.epochs));
+  ASSIGN_OR_RETURN(plan.gradual, GradualPruningFromJson(context.spec.params, input->checkpoint.graph, info, plan.options.epochs));
   ASSIGN_OR_RETURN(StepData data, LoadData(context));
   return TrainAndStore(context, data, std::move(plan));
 }

@@ -10,7 +10,7 @@ constexpr StepKind kKinds[] = {
     {"initialize", RunInitialize}, {"import", RunImport}, {"train", RunTrain},
     {"retrain", RunTrain},         {"prune", RunPrune},   {"evaluate", RunEvaluate},
     {"logits", RunLogits},         {"distill", RunDistill}, {"choose", RunChoose},
-    {"adopt", RunAdopt},           {"compare", RunCompare},
+    {"adopt", RunAdopt},           {"compare", RunCompare}, {"sensitivity", RunSensitivity},
 };
 
 }  // namespace

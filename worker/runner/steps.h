@@ -64,6 +64,7 @@ Result<StepOutput> RunTrain(StepContext& context);  // train and retrain
 Result<StepOutput> RunPrune(StepContext& context);
 Result<StepOutput> RunGradualPrune(StepContext& context);  // what RunPrune does for schedules over training
 Result<StepOutput> RunEvaluate(StepContext& context);
+Result<StepOutput> RunSensitivity(StepContext& context);
 // Input "model" → the method of the step's name → checkpoint; what the method says of layers is `report` in the results.
 Result<StepOutput> RunRewrite(StepContext& context);
 Result<StepOutput> RunLogits(StepContext& context);

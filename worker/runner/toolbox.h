@@ -13,6 +13,7 @@ class RunnerToolbox : public methods::Toolbox {
 
   uint64_t seed() const override { return context_.spec.seed; }
   void Report(const std::string& layer, Json what) override;
+  Result<model::TensorMap> Gradients(const model::Graph& graph, const model::TensorMap& tensors, const methods::GradientRequest& request) override;
   // What was reported, in that order.
   const Json& report() const { return report_; }
 

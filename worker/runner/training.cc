@@ -7,9 +7,12 @@
 #include "worker/engine/loss.h"
 #include "worker/engine/network.h"
 #include "worker/runner/evaluation.h"
+#include "worker/runner/importance.h"
 
 namespace pare::runner {
 namespace {
+
+constexpr const char* kMovementSum = "movement";  // in a snapshot's sums
 
 class Trainer {
  public:
@@ -22,7 +25,10 @@ class Trainer {
   Status ChooseRows();
   Status CheckStop();
   Status RunBatch();
+  Status PrepareGradual(const std::optional<Snapshot>& resume);
   Status RefreshMasks();
+  // What the criterion wants to know beside the weights, one value per parameter; empty: nothing.
+  std::vector<float> Importance();
   Status EndEpoch();
   void SetMasks();
   void ReportProgress(bool epoch_end);
@@ -41,6 +47,8 @@ class Trainer {
   std::unique_ptr<engine::Optimizer> optimizer_;
   data::SplitIndices split_;
   std::vector<MaskRefresh> refreshes_;
+  std::vector<uint32_t> calibration_;  // rows
+  std::vector<float> movement_;        // −Σ w·∂L/∂w since the step began, flat; empty unless it is the criterion
   std::vector<float> mask_;  // flat, like the parameters; empty without masks
   TrainPosition position_;
   int64_t batches_ = 0;  // per epoch
@@ -81,7 +89,6 @@ Status Trainer::Prepare(std::optional<Snapshot> resume) {
   int64_t batch = std::min(job_.options.batch_size, rows);
   batches_ = (rows + job_.options.batch_size - 1) / job_.options.batch_size;
   labels_.resize(static_cast<size_t>(batch));
-  if (job_.gradual) refreshes_ = MaskRefreshes(*job_.gradual, batches_);
   if (resume) {
     job_.weights = std::move(resume->weights);
     job_.masks = std::move(resume->masks);
@@ -103,12 +110,31 @@ Status Trainer::Prepare(std::optional<Snapshot> resume) {
   ASSIGN_OR_RETURN(network_, engine::Network::Create(job_.graph, job_.weights, options));
   optimizer_ = engine::Optimizer::Create(job_.options.optimizer, static_cast<int64_t>(network_->parameters().size()));
   if (resume) TRY(optimizer_->SetState(resume->optimizer));
+  if (job_.gradual) TRY(PrepareGradual(resume));
   job_.weights.clear();
   SetMasks();
   began_ = last_snapshot_ = services_.clock.Monotonic();
   last_progress_ = began_ - kProgressInterval;
   began_at_ = done();
   if (!resume) TRY(RefreshMasks());
+  return Ok();
+}
+
+Status Trainer::PrepareGradual(const std::optional<Snapshot>& resume) {
+  refreshes_ = MaskRefreshes(*job_.gradual, batches_);
+  const methods::PruneOptions& options = job_.gradual->options;
+  if (methods::WantsCalibration(options.criterion)) {
+    ASSIGN_OR_RETURN(calibration_, CalibrationSamples(split_.train, options.calibration_samples, job_.seed));
+  }
+  if (options.criterion != methods::Criterion::kMovement) return Ok();
+  movement_.assign(network_->parameters().size(), 0.0f);
+  if (!resume) return Ok();
+  auto saved = resume->sums.find(kMovementSum);
+  if (saved == resume->sums.end() || saved->second.dtype() != model::DType::kF32 || saved->second.size() != static_cast<int64_t>(movement_.size())) {
+    return Error{ErrorCode::kCorrupt, "snapshot: the sum 'movement' is missing or of another size"};
+  }
+  std::span<const float> values = saved->second.values<float>();
+  std::copy(values.begin(), values.end(), movement_.begin());
   return Ok();
 }
 
@@ -166,6 +192,9 @@ Status Trainer::RunBatch() {
   if (job_.teacher != nullptr) TRY(job_.teacher->Teach(rows, samples, loss));
   engine::BatchResult result = network_->TrainBatch(samples, labels, {draw, position_.batch}, loss);
   if (!std::isfinite(result.loss)) return Diverged("the loss is not a number");
+  if (!movement_.empty()) {
+    engine::AddMovement(network_->parameters(), network_->gradients(), movement_, [this](const auto& body) { network_->ForRanges(body); });
+  }
   double scale = 1.0;
   if (job_.options.clip_norm > 0.0) {
     // As torch.nn.utils.clip_grad_norm_.
@@ -185,20 +214,29 @@ Status Trainer::RefreshMasks() {
   auto due = std::find_if(refreshes_.begin(), refreshes_.end(), [&](const MaskRefresh& r) { return r.batch == now; });
   if (due == refreshes_.end()) return Ok();
   network_->Pull();
-  std::span<const float> parameters = network_->parameters();
+  std::vector<float> gradients = Importance();
+  std::span<const float> parameters = network_->parameters(), companions = movement_.empty() ? std::span<const float>(gradients) : movement_;
   std::vector<methods::WeightView> views;
   for (const std::string& name : job_.gradual->options.tensors) {
     auto spec = std::find_if(job_.info.tensors.begin(), job_.info.tensors.end(), [&](const auto& s) { return s.name == name; });
     auto slice = std::find_if(network_->layout().begin(), network_->layout().end(), [&](const auto& s) { return s.name == name; });
     CHECK(spec != job_.info.tensors.end() && slice != network_->layout().end());
-    views.push_back({name, spec->shape, parameters.subspan(static_cast<size_t>(slice->offset), static_cast<size_t>(slice->size)),
-                     static_cast<uint64_t>(spec - job_.info.tensors.begin())});
+    auto offset = static_cast<size_t>(slice->offset), size = static_cast<size_t>(slice->size);
+    views.push_back({name, spec->shape, parameters.subspan(offset, size), static_cast<uint64_t>(spec - job_.info.tensors.begin()),
+                     companions.empty() ? companions : companions.subspan(offset, size)});
   }
   // A schedule keeps its draw, so that a random criterion goes through one order.
   ASSIGN_OR_RETURN(job_.masks, methods::Prune(job_.gradual->options, {due->sparsity, {}}, views, job_.masks,
                                               {job_.seed, job_.range.draw}));
   SetMasks();
   return Ok();
+}
+
+std::vector<float> Trainer::Importance() {
+  methods::Criterion criterion = job_.gradual->options.criterion;
+  if (!methods::WantsCalibration(criterion)) return {};
+  GradientMoment moment = criterion == methods::Criterion::kFisher ? GradientMoment::kMeanSquare : GradientMoment::kMean;
+  return GradientsOf(*network_, job_.dataset.train, job_.data, calibration_, moment);
 }
 
 void Trainer::SetMasks() {
@@ -295,7 +333,11 @@ void Trainer::SnapshotIfDue(bool epoch_end) {
 
 Snapshot Trainer::Capture() const {
   network_->Pull();
-  return {network_->Weights(), job_.masks, optimizer_->State(), position_};
+  model::TensorMap sums;
+  if (!movement_.empty()) {
+    sums.emplace(kMovementSum, model::Tensor::Of<float>(model::DType::kF32, {static_cast<int64_t>(movement_.size())}, std::span<const float>(movement_)));
+  }
+  return {network_->Weights(), job_.masks, optimizer_->State(), std::move(sums), position_};
 }
 
 }  // namespace

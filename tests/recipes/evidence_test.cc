@@ -1,0 +1,32 @@
+// The recipes of the studies under bench/methods: taken and planned, so that a study does not rot.
+#include "tests/recipes/fixture.h"
+
+namespace pare::recipes {
+namespace {
+
+TEST(EvidenceRecipeTest, TheRetrainingRulesPlanEveryColumnOfTheTable) {
+  ResolvedRecipe recipe = Resolved(ReadText(PARE_SOURCE_DIR "/bench/methods/retraining_rules.yaml"));
+  std::vector<PlannedStep> plan = FullPlan(recipe);
+  std::map<std::string, int> candidates;
+  for (const PlannedStep& step : plan) {
+    if (step.candidate) ++candidates[step.variant];
+  }
+  for (const char* rounds : {"3", "5", "8", "10"}) {
+    for (const char* rule : {"none-", "tuned-", "replayed-", "cubic-"}) EXPECT_EQ(candidates[std::string(rule) + rounds], 1) << rule << rounds;
+  }
+  for (const char* rule : {"iterative-tuned", "iterative-replayed", "lottery-epoch-1", "lottery-init"}) EXPECT_EQ(candidates[rule], 10) << rule;
+  // The ticket's rounds are the lottery's own steps; only the last training differs.
+  EXPECT_EQ(StepOf(recipe, "ticket-new-init-10/19-prune").key, StepOf(recipe, "lottery-init/19-prune").key);
+  EXPECT_NE(StepOf(recipe, "ticket-new-init-10/20-retrain").key, StepOf(recipe, "lottery-init/20-retrain").key);
+}
+
+TEST(EvidenceRecipeTest, HansShapeKeepsATwelfth) {
+  for (const char* file : {"han_shape.yaml", "han_shape_conv.yaml"}) {
+    ResolvedRecipe recipe = Resolved(ReadText(std::string(PARE_SOURCE_DIR "/bench/methods/") + file));
+    auto last = Predict(StepOf(recipe, "rounds/08-retrain"), recipe);
+    EXPECT_LT(static_cast<double>(last->parameters_nonzero), 1.02 / 12 * static_cast<double>(last->parameters)) << file;
+  }
+}
+
+}  // namespace
+}  // namespace pare::recipes
