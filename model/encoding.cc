@@ -38,6 +38,13 @@ void Int8Tensors(const Node& node, TensorSpec& weight, std::vector<TensorSpec>& 
 
 void FakeTensors(const Node& node, TensorSpec&, std::vector<TensorSpec>& more) { InputTensors(node, more); }
 
+void CodebookTensors(const Node& node, TensorSpec& weight, std::vector<TensorSpec>& more) {
+  weight.dtype = DType::kU8;
+  weight.trainable = weight.prunable = false;
+  more.push_back(Extra(node, "weight_values", {int64_t{1} << node.attributes.bits}, DType::kF32));
+  more.back().trainable = true;
+}
+
 Result<Tensor> Get(const Node& node, const TensorMap& tensors, const char* role, DType dtype) {
   auto it = tensors.find(node.name + "." + role);
   if (it == tensors.end()) return Bad("tensor '" + node.name + "." + role + "' is missing");
@@ -62,6 +69,20 @@ Result<Tensor> DecodeInt8(const Node& node, const TensorMap& tensors) {
   return out;
 }
 
+Result<Tensor> DecodeCodebook(const Node& node, const TensorMap& tensors) {
+  ASSIGN_OR_RETURN(Tensor codes, Get(node, tensors, "weight", DType::kU8));
+  ASSIGN_OR_RETURN(Tensor book, Get(node, tensors, "weight_values", DType::kF32));
+  Tensor out(DType::kF32, codes.shape());
+  auto from = codes.values<uint8_t>();
+  auto values = book.values<float>();
+  auto to = out.mutable_values<float>();
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (from[i] >= values.size()) return Bad("tensor '" + node.name + ".weight' has a code beyond its " + std::to_string(values.size()) + " values");
+    to[i] = values[from[i]];
+  }
+  return out;
+}
+
 const std::array<EncodingRow, kEncodingCount>& Rows() {
   using enum OpType;
   using enum Activations;
@@ -71,6 +92,8 @@ const std::array<EncodingRow, kEncodingCount>& Rows() {
        {kLinear, kConv2d, kEmbedding}, {kFloat, kDynamic, kStatic}, false, Int8Tensors, DecodeInt8},
       {Encoding::kInt8Fake, "int8_fake", "float32, trained to become int8", "weight as it is",
        {kLinear, kConv2d, kEmbedding}, {kFloat, kDynamic, kStatic}, true, FakeTensors, DecodeDense},
+      {Encoding::kCodebook, "codebook", "codes of a few shared values", "weight_values[weight.long()]", {kLinear, kConv2d, kEmbedding}, {kFloat}, true,
+       CodebookTensors, DecodeCodebook},
   }};
   return rows;
 }
@@ -115,6 +138,7 @@ Status CheckEncoding(const Node& node) {
   }
   Activations activations = node.attributes.activations;
   bool allowed = std::find(row.activations.begin(), row.activations.end(), activations) != row.activations.end();
+  if (node.attributes.bits < 1 || node.attributes.bits > 8) return Bad("bits must be 1 to 8");
   // Only linears have a kernel that multiplies integers.
   if (!allowed || (activations != Activations::kFloat && node.op != OpType::kLinear)) {
     return Bad("does not take " + std::string(ToString(activations)) + " activations with encoding " + std::string(row.name));
@@ -175,11 +199,11 @@ Status CheckTrainable(const Graph& graph) {
   return Ok();
 }
 
-int64_t NonZeroWeights(const Node& node, const TensorSpec& spec, const Tensor& tensor) {
+int64_t NonZeroWeights(const Node&, const TensorSpec& spec, const Tensor& tensor) {
   auto count = [](auto values) { return static_cast<int64_t>(values.size()) - std::count(values.begin(), values.end(), 0); };
   if (tensor.dtype() == DType::kF32) return count(tensor.values<float>());
   if (tensor.dtype() == DType::kI8) return count(tensor.values<int8_t>());
-  (void)node;
+  if (tensor.dtype() == DType::kU8) return count(tensor.values<uint8_t>());
   return spec.parameters;
 }
 

@@ -13,6 +13,8 @@
 //              activations float (conv2d, embedding; linear if wanted): the weight is only stored so, execution is float32
 //   int8_fake  weight F32, trained so that it can become int8: execution sees weight and input rounded to what int8 can
 //              say, gradients pass as if it did not (straight-through). Activations as in int8.
+//   codebook   weight U8 of the same shape, weight_values F32 [2^bits]: w = value of its code. Code 0 is the value 0 and stays
+//              so. Training moves the values, not the codes
 #pragma once
 
 #include <span>

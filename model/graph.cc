@@ -52,6 +52,7 @@ void VisitAttributes(Attributes& a, Visit&& visit) {
   visit("heads", a.heads);
   visit("encoding", a.encoding);
   visit("activations", a.activations);
+  visit("bits", a.bits);
 }
 
 // A window attribute or another size: the limits keep every product that the operator table forms within 63 bits.

@@ -34,8 +34,8 @@ std::string_view ToString(OpType type);  // "linear", "conv2d", "batch_norm2d", 
 Result<OpType> OpTypeFromString(std::string_view name);
 
 // How a linear, conv2d or embedding holds its weight, and how an integer kernel gets its input: model/encoding.h.
-enum class Encoding : uint8_t { kDense, kInt8, kInt8Fake };
-inline constexpr int kEncodingCount = 3;
+enum class Encoding : uint8_t { kDense, kInt8, kInt8Fake, kCodebook };
+inline constexpr int kEncodingCount = 4;
 enum class Activations : uint8_t { kFloat, kDynamic, kStatic };
 
 // The attributes of all operators; each operator reads its own and ignores the rest (model/op_table.h lists which).
@@ -60,6 +60,7 @@ struct Attributes {
                                                       // [sequence, width]; softmax(q kᵀ/√(width/heads)) v per head
   Encoding encoding = Encoding::kDense;               // linear, conv2d, embedding: of the weight
   Activations activations = Activations::kFloat;      // linear, conv2d, embedding: of the input, with an encoding
+  int64_t bits = 8;                                   // linear, conv2d, embedding: of a code, encoding codebook
   bool operator==(const Attributes&) const = default;
 };
 

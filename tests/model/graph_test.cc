@@ -220,7 +220,7 @@ void SetAny(Attributes& a, std::string_view name) {
       {"stride_h", &Attributes::stride_h}, {"stride_w", &Attributes::stride_w}, {"padding_h", &Attributes::padding_h},
       {"padding_w", &Attributes::padding_w}, {"groups", &Attributes::groups}, {"features", &Attributes::features},
       {"axis", &Attributes::axis}, {"vocabulary", &Attributes::vocabulary}, {"dimension", &Attributes::dimension},
-      {"heads", &Attributes::heads}};
+      {"heads", &Attributes::heads}, {"bits", &Attributes::bits}};
   if (auto it = integers.find(name); it != integers.end()) {
     a.*(it->second) = *rc::gen::arbitrary<int64_t>();
   } else if (name == "bias") {

@@ -73,9 +73,9 @@ void LinearForward(ShardState&, NodeState&);
 void LinearBackward(ShardState&, NodeState&);
 void ConvForward(ShardState&, NodeState&);
 void ConvBackward(ShardState&, NodeState&);
-// With another weight than the node's own: one that was decoded or rounded.
+// With another weight than the node's own: one that was decoded or rounded. The backward returns that weight's gradient.
 void ConvWith(ShardState&, NodeState&, const at::Tensor& weight);
-void ConvBackwardWith(ShardState&, NodeState&, const at::Tensor& weight);
+at::Tensor ConvBackwardWith(ShardState&, NodeState&, const at::Tensor& weight);
 void BatchNormForward(ShardState&, NodeState&);
 void BatchNormBackward(ShardState&, NodeState&);
 void LayerNormForward(ShardState&, NodeState&);

@@ -47,7 +47,7 @@ void LinearBackward(ShardState& shard, NodeState& n) {
 }
 
 void ConvForward(ShardState& shard, NodeState& n) { ConvWith(shard, n, n.parameters[0]); }
-void ConvBackward(ShardState& shard, NodeState& n) { ConvBackwardWith(shard, n, n.parameters[0]); }
+void ConvBackward(ShardState& shard, NodeState& n) { n.gradients[0].copy_(ConvBackwardWith(shard, n, n.parameters[0])); }
 
 void ConvWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
@@ -55,15 +55,15 @@ void ConvWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
                             Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0), a.groups);
 }
 
-void ConvBackwardWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
+at::Tensor ConvBackwardWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
   std::vector<int64_t> bias_sizes = {a.out_channels};
   auto [dx, dw, db] = at::convolution_backward(n.gradient, shard.Input(n, 0), weight, a.bias ? at::OptionalIntArrayRef(bias_sizes) : at::OptionalIntArrayRef(),
                                                Pair(a.stride_h, a.stride_w), Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0),
                                                a.groups, {shard.Wants(n, 0), true, a.bias});
-  n.gradients[0].copy_(dw);
   if (a.bias) n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);
+  return dw;
 }
 
 // Training: statistics of this shard only ("ghost batch norm"); the caller folds saved[0] (mean) and saved[1] (1/√(var + ε))
