@@ -8,6 +8,7 @@
 #include "model/safetensors.h"
 #include "storage/artifact.h"
 #include "storage/checkpoint.h"
+#include "storage/layered.h"
 
 namespace pare::cli {
 namespace {
@@ -65,10 +66,7 @@ Result<Exported> FetchModel(const Target& target, const std::string& name) {
   ASSIGN_OR_RETURN(Digest digest, DigestField(model, "artifact"));
   auto read = [&]() -> Result<Exported> {
     ASSIGN_OR_RETURN(storage::Artifact artifact, storage::GetArtifact(*blobs, digest));
-    auto reference = artifact.blobs.find("checkpoint");
-    if (reference == artifact.blobs.end()) return Error{ErrorCode::kCorrupt, "it holds no checkpoint"};
-    ASSIGN_OR_RETURN(storage::BlobView view, blobs->Get(reference->second.digest));
-    ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::DecodeCheckpoint(view.bytes));
+    ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::GetArtifactCheckpoint(*blobs, artifact));
     return Exported{model, storage::ToJson(artifact), std::move(checkpoint)};
   };
   auto exported = read();

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "methods/cast.h"
+#include "methods/lora.h"
 #include "methods/one_shot_prune.h"
 
 namespace pare::methods {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr Method kMethods[] = {
     {"prune", "remove the weights of lowest score: magnitude or random, per layer or over all layers", {}, false, nullptr, OutlineOneShotPrune, OneShotPrune},
+    {"merge", "fold adapters into the layers that they stand beside", {}, false, nullptr, OutlineMerge, Merge},
     {"cast", "round weights to a 16-bit format: half the bytes in a checkpoint", kCastFields, false, nullptr, OutlineCast, Cast},
 };
 

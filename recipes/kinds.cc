@@ -7,6 +7,10 @@ std::vector<Kind> MakeKinds() {
   std::vector<Kind> kinds = {
       PruneKind(),
       RetrainKind(),
+      LowRankKind(),
+      LoraKind(),
+      QloraKind(),
+      MergeKind(),
       EvaluateKind(),
   };
   for (const methods::Method& method : methods::Methods()) {
@@ -17,7 +21,7 @@ std::vector<Kind> MakeKinds() {
   return kinds;
 }
 
-constexpr std::string_view kLaterKinds[] = {"distill", "low_rank", "quantize", "lora", "self_distill", "measure"};
+constexpr std::string_view kLaterKinds[] = {"distill", "quantize", "self_distill", "measure"};
 
 }  // namespace
 

@@ -49,6 +49,10 @@ std::span<const std::string_view> LaterKinds();
 Kind PruneKind();
 Kind RetrainKind();
 Kind EvaluateKind();
+Kind LowRankKind();
+Kind LoraKind();
+Kind QloraKind();
+Kind MergeKind();
 Kind RewriteKind(const methods::Method& method);
 
 }  // namespace pare::recipes

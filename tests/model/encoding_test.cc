@@ -125,6 +125,30 @@ TEST(EncodingTest, CodebookIsCodesOfSharedValues) {
   EXPECT_NE(DecodeWeight(graph.nodes[1], tensors).error().message.find("beyond"), std::string::npos);
 }
 
+TEST(EncodingTest, Nf4IsTwoCodesAByteAndScalesInBlocks) {
+  Graph graph = GraphOf(OpType::kLinear, Encoding::kNf4, Activations::kFloat);
+  graph.nodes[1].attributes.block_size = 8;
+  auto names = [&] {
+    std::vector<std::string> list;
+    for (const TensorSpec& spec : Analyze(graph)->tensors) list.push_back(spec.name + " " + std::string(ToString(spec.dtype)) + " " + ToString(spec.shape));
+    return list;
+  };
+  EXPECT_EQ(names(), (std::vector<std::string>{"x.weight U8 [12]", "x.bias F32 [4]", "x.weight_scale I8 [3]", "x.weight_steps F32 [2]"}));
+  graph.nodes[1].attributes.double_quantization = false;
+  EXPECT_EQ(names(), (std::vector<std::string>{"x.weight U8 [12]", "x.bias F32 [4]", "x.weight_scale F32 [3]"}));
+  auto info = *Analyze(graph);
+  TensorMap tensors = InitializeWeights(graph, info, 1);
+  tensors["x.weight"] = Tensor::Of<uint8_t>(DType::kU8, {12}, std::vector<uint8_t>{0x7F, 0x77, 0x77, 0x70, 7, 7, 7, 7, 7, 7, 7, 7});
+  tensors["x.weight_scale"] = Tensor::Of<float>(DType::kF32, {3}, std::vector<float>{0.5f, 2.0f, 1.0f});
+  Tensor decoded = *DecodeWeight(graph.nodes[1], tensors);
+  EXPECT_EQ(decoded.values<float>()[1], 0.5f);
+  EXPECT_EQ(decoded.values<float>()[7], -0.5f);
+  EXPECT_EQ(decoded.values<float>()[8], -2.0f);
+  EXPECT_EQ(Summarize(graph, info, tensors, {}).parameters_nonzero, 10 + 4) << "codes of 7 are zeros";
+  graph.nodes[1].attributes.block_size = 7;
+  EXPECT_NE(Analyze(graph).error().message.find("block_size is 7"), std::string::npos);
+}
+
 TEST(EncodingTest, OnlyWhatTheTableAllowsIsAccepted) {
   Graph conv = GraphOf(OpType::kConv2d, Encoding::kInt8, Activations::kDynamic);
   EXPECT_NE(Analyze(conv).error().message.find("node 'x' (conv2d): does not take dynamic activations"), std::string::npos);

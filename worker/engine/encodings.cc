@@ -15,6 +15,7 @@ constexpr EncodedKernel kTable[] = {
     {Encoding::kInt8, OpType::kLinear, {k::PackInt8, k::Int8LinearForward, nullptr}},
     {Encoding::kInt8, OpType::kConv2d, {k::PackInt8, k::DecodedConvForward, nullptr}},
     {Encoding::kInt8, OpType::kEmbedding, {nullptr, k::Int8EmbeddingForward, nullptr}},
+    {Encoding::kNf4, OpType::kLinear, {nullptr, k::Nf4LinearForward, k::Nf4LinearBackward}},
     {Encoding::kInt8Fake, OpType::kLinear, {nullptr, k::FakeLinearForward, k::FakeLinearBackward}},
     {Encoding::kInt8Fake, OpType::kConv2d, {nullptr, k::FakeConvForward, k::FakeConvBackward}},
     {Encoding::kInt8Fake, OpType::kEmbedding, {nullptr, k::FakeEmbeddingForward, k::EmbeddingBackward}},

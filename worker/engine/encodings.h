@@ -29,6 +29,10 @@ void Int8LinearForward(ShardState&, NodeState&);
 void DecodedConvForward(ShardState&, NodeState&);
 void Int8EmbeddingForward(ShardState&, NodeState&);
 
+// nf4 (worker/engine/encoding_nf4.cc).
+void Nf4LinearForward(ShardState&, NodeState&);
+void Nf4LinearBackward(ShardState&, NodeState&);
+
 // int8_fake: forward on rounded values, gradients straight through (worker/engine/encoding_fake.cc).
 void FakeLinearForward(ShardState&, NodeState&);
 void FakeLinearBackward(ShardState&, NodeState&);

@@ -10,7 +10,8 @@ constexpr StepKind kKinds[] = {
     {"initialize", RunInitialize}, {"import", RunImport}, {"train", RunTrain},
     {"retrain", RunTrain},         {"prune", RunPrune},   {"evaluate", RunEvaluate},
     {"logits", RunLogits},         {"distill", RunDistill}, {"choose", RunChoose},
-    {"adopt", RunAdopt},           {"compare", RunCompare},
+    {"adopt", RunAdopt},           {"compare", RunCompare}, {"spectrum", RunSpectrum},
+    {"low_rank", RunLowRank},      {"lora", RunLora},     {"qlora", RunQlora},
 };
 
 }  // namespace
@@ -58,14 +59,14 @@ Result<storage::BlobReference> PutBlob(StepContext& context, std::string_view by
   return storage::BlobReference{digest, static_cast<int64_t>(bytes.size())};
 }
 
-Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint,
-                                  const std::vector<EpochRecord>* history) {
+Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint, const std::vector<EpochRecord>* history,
+                                  const storage::Checkpoint* whole) {
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(checkpoint.graph));
   ASSIGN_OR_RETURN(std::string bytes, storage::EncodeCheckpoint(checkpoint));
   ASSIGN_OR_RETURN(storage::BlobReference blob, PutBlob(context, bytes));
   StepOutput output;
   output.kind = "checkpoint";
-  output.results = model::ToJson(model::Summarize(checkpoint.graph, info, checkpoint.tensors, checkpoint.masks));
+  output.results = model::ToJson(model::Summarize(checkpoint.graph, info, (whole ? whole : &checkpoint)->tensors, (whole ? whole : &checkpoint)->masks));
   output.results["checkpoint_bytes"] = blob.bytes;
   if (history != nullptr) {
     Json epochs = Json::array();

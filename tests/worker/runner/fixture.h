@@ -94,7 +94,7 @@ class RunnerTest : public testing::Test {
   }
 
   worker::Assignment Make(const std::string& kind, Json params, std::map<std::string, Digest> inputs, uint64_t seed = 11) {
-    bool reads_data = kind == "train" || kind == "retrain" || kind == "evaluate" || params.contains("train");
+    bool reads_data = kind == "train" || kind == "retrain" || kind == "evaluate" || params.contains("train") || params.contains("calibration_samples");
     return Make(kind, std::move(params), std::move(inputs), seed, reads_data);
   }
   worker::Assignment MakeWithData(const std::string& kind, Json params, std::map<std::string, Digest> inputs) {
