@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "common/files.h"
+#include "model/encoding.h"
 #include "model/safetensors.h"
 #include "storage/artifact.h"
 #include "storage/checkpoint.h"
@@ -33,8 +34,15 @@ constexpr const char* kConfig = "config.json";
 Status WriteExport(const std::string& directory, const storage::Checkpoint& checkpoint, const Json& model, const Json& manifest) {
   TRY(model::WriteSafetensors(directory + "/" + kTensors, checkpoint.tensors, {{"format", "pt"}}));
   TRY(WriteFileDurably(directory + "/" + kGraph, model::ToJson(checkpoint.graph).dump(2) + "\n"));
+  // What the types in the file mean, for somebody who has it and a tensor library.
+  Json encodings = Json::object();
+  for (const model::Node& node : checkpoint.graph.nodes) {
+    const model::EncodingRow& row = model::RowOf(node.attributes.encoding);
+    if (row.encoding != model::Encoding::kDense) encodings[std::string(row.name)] = row.export_note;
+  }
   Json config = {{"name", model["name"]}, {"version", model["version"]}, {"artifact", model["artifact"]}, {"step", manifest.value("step", "")},
                  {"evidence", model.value("evidence", Json::object())}, {"data", checkpoint.notes.value("data", Json())}, {"results", manifest["results"]}};
+  if (!encodings.empty()) config["encodings"] = std::move(encodings);
   return WriteFileDurably(directory + "/" + kConfig, config.dump(2) + "\n");
 }
 

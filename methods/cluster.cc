@@ -24,11 +24,12 @@ size_t Nearest(std::span<const float> values, float w) {
 
 Status ClusterNode(Model& model, Node& node, int bits, LayerClusters& layer) {
   auto shape = model::WeightShape(node);
-  Tensor weight = model.tensors.at(layer.tensor);
+  const std::string name = node.name + ".weight";
+  Tensor weight = model.tensors.at(name);
   auto values = weight.values<float>();
   std::vector<float> kept;
   for (float w : values) {
-    if (!std::isfinite(w)) return Error{ErrorCode::kDiverged, "tensor '" + layer.tensor + "': a weight is not finite"};
+    if (!std::isfinite(w)) return Error{ErrorCode::kDiverged, "layer '" + node.name + "': a weight is not finite"};
     if (w != 0.0f) kept.push_back(w);
   }
   int64_t count = (int64_t{1} << bits) - 1;
@@ -52,7 +53,7 @@ Status ClusterNode(Model& model, Node& node, int bits, LayerClusters& layer) {
   std::copy(shared.begin(), shared.end(), book.mutable_values<float>().begin() + 1);
   node.attributes.encoding = Encoding::kCodebook;
   node.attributes.bits = bits;
-  model.tensors[layer.tensor] = std::move(codes);
+  model.tensors[name] = std::move(codes);
   model.tensors[node.name + ".weight_values"] = std::move(book);
   layer.clustered = true;
   layer.values = static_cast<int64_t>(shared.size());
@@ -63,7 +64,7 @@ Status ClusterNode(Model& model, Node& node, int bits, LayerClusters& layer) {
 }  // namespace
 
 Json ToJson(const LayerClusters& layer) {
-  Json json = {{"tensor", layer.tensor}, {"clustered", layer.clustered}, {"values", layer.values}, {"error", layer.error}};
+  Json json = {{"layer", layer.layer}, {"clustered", layer.clustered}, {"values", layer.values}, {"error", layer.error}};
   if (!layer.reason.empty()) json["reason"] = layer.reason;
   return json;
 }
@@ -113,7 +114,7 @@ Result<Clustered> ClusterWeights(Model model, const std::vector<std::string>& te
   for (const std::string& name : NodesOf(out.model.graph, tensors)) {
     Node& node = out.model.graph.nodes[static_cast<size_t>(out.model.graph.IndexOf(name))];
     LayerClusters layer;
-    layer.tensor = name + ".weight";
+    layer.layer = name;
     if (node.attributes.encoding != Encoding::kDense) {
       layer.reason = "it is " + std::string(model::ToString(node.attributes.encoding)) + " already";
     } else {

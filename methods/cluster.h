@@ -24,7 +24,7 @@ inline constexpr int kMaxIterations = 200;
 inline constexpr int64_t kMinWeightsPerValue = 8;
 
 struct LayerClusters {
-  std::string tensor;
+  std::string layer;    // node
   bool clustered = false;
   std::string reason;   // why not
   int64_t values = 0;   // distinct ones, zero not counted

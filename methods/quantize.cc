@@ -54,6 +54,8 @@ Fit FitOf(const Tensor& weight, const RowCodes& codes) {
   return fit;
 }
 
+constexpr double kBitsPerInt8 = 7.0;  // entropy of a code of normally distributed weights
+
 std::string Text(const char* format, double value) {
   char text[160];
   std::snprintf(text, sizeof text, format, value);
@@ -74,7 +76,7 @@ Activations ActivationsOf(const Node& node, Activations wanted) { return node.op
 
 Result<LayerQuantization> DiagnoseNode(const Model& model, const model::GraphInfo& info, const Node& node, const QuantizeOptions& options) {
   LayerQuantization layer;
-  layer.tensor = node.name + ".weight";
+  layer.layer = node.name;
   layer.bytes_before = layer.bytes_after = BytesOf(node, info);
   Encoding encoding = node.attributes.encoding;
   if (encoding != Encoding::kDense && encoding != Encoding::kInt8 && encoding != Encoding::kInt8Fake) {
@@ -132,7 +134,7 @@ Result<Model> RewriteNodes(Model model, const QuantizeOptions& options, Encoding
   ASSIGN_OR_RETURN(std::vector<LayerQuantization> layers, Diagnose(model, options));
   for (const LayerQuantization& layer : layers) {
     if (!layer.quantized) continue;
-    auto index = static_cast<size_t>(model.graph.IndexOf(layer.tensor.substr(0, layer.tensor.rfind('.'))));
+    auto index = static_cast<size_t>(model.graph.IndexOf(layer.layer));
     Node& node = model.graph.nodes[index];
     TRY(rewrite(model, node));
     node.attributes.encoding = encoding;
@@ -146,7 +148,7 @@ Result<Model> RewriteNodes(Model model, const QuantizeOptions& options, Encoding
 }  // namespace
 
 Json ToJson(const LayerQuantization& layer) {
-  Json json = {{"tensor", layer.tensor}, {"quantized", layer.quantized}, {"range_sigma", layer.range_sigma}, {"error", layer.error},
+  Json json = {{"layer", layer.layer}, {"quantized", layer.quantized}, {"range_sigma", layer.range_sigma}, {"error", layer.error},
                {"erased", layer.erased}, {"bytes_before", layer.bytes_before}, {"bytes_after", layer.bytes_after}};
   if (!layer.reason.empty()) json["reason"] = layer.reason;
   return json;
@@ -187,6 +189,29 @@ std::vector<std::string> NodesOf(const model::Graph& graph, const std::vector<st
     if (wanted) nodes.push_back(node.name);
   }
   return nodes;
+}
+
+Result<Outline> OutlineQuantize(Outline outline, const Json& params) {
+  std::string scheme = params.at("scheme").get<std::string>();
+  bool int8 = scheme != "cluster";
+  if (!outline.adapters.empty()) {
+    return Error{ErrorCode::kInvalid, "quantize cannot rewrite a network with unmerged " + outline.adapters + " adapters; set merge: true in that step"};
+  }
+  ASSIGN_OR_RETURN(std::vector<LayerOutline*> layers, LayersOf(outline, params.at("tensors")));
+  for (LayerOutline* layer : layers) {
+    if (layer->removed) continue;
+    if (layer->encoding != Encoding::kDense && !(int8 && layer->encoding == Encoding::kInt8)) {
+      return Error{ErrorCode::kInvalid, "quantize needs float32 weights" + std::string(int8 ? " or int8 ones" : "") + ", those of " + layer->node + " are " +
+                                            std::string(model::ToString(layer->encoding)) + " already; leave the layer out with ignore"};
+    }
+    int64_t size = model::ElementCount(layer->shape), row = layer->shape.empty() ? 0 : size / layer->shape[0];
+    if (int8 && !layer->factored && (size < kMinWeights || row < kMinRow)) continue;  // left alone
+    layer->encoding = int8 ? Encoding::kInt8 : Encoding::kCodebook;
+    // The entropy of a code: a little less than its bits.
+    layer->bits = int8 ? kBitsPerInt8 : 0.9 * params.at("bits").get<double>();
+  }
+  if (int8) outline.encoder = "quantize";
+  return outline;
 }
 
 Result<std::vector<LayerQuantization>> Diagnose(const Model& model, const QuantizeOptions& options) {

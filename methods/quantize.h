@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "methods/outline.h"
 #include "methods/registry.h"
 #include "model/encoding.h"
 
@@ -27,9 +28,9 @@ inline constexpr double kMaxError = 0.05;
 // is 60 times as large as the others deviate, 0.2.
 inline constexpr double kMaxErased = 0.2;
 
-// One weight and what became of it.
+// A layer and what becomes of it.
 struct LayerQuantization {
-  std::string tensor;
+  std::string layer;           // node
   bool quantized = false;
   std::string reason;          // why not; or what is special: "weights only: …"
   double range_sigma = 0.0;    // largest |w| / standard deviation over its rows, weights that are zero left out
@@ -53,6 +54,10 @@ struct QuantizeOptions {
 };
 // Nodes of `graph` that the tensors stand for: the node itself, or those that replaced it, "<node>.*".
 std::vector<std::string> NodesOf(const model::Graph& graph, const std::vector<std::string>& tensors);
+
+// quantize of any scheme (docs/formats.md) at planning time. Refused: pruned, factored and dense networks can be quantized, but
+// not what is encoded in another way already, and nothing under adapters; qat takes int8 as well.
+Result<Outline> OutlineQuantize(Outline outline, const Json& params);
 
 // What each node would become. Used for both rewrites below, so that they agree.
 Result<std::vector<LayerQuantization>> Diagnose(const Model& model, const QuantizeOptions& options);

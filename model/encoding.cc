@@ -234,7 +234,7 @@ Status CheckTrainable(const Graph& graph) {
   return Ok();
 }
 
-int64_t NonZeroWeights(const Node&, const TensorSpec& spec, const Tensor& tensor) {
+int64_t NonZeroWeights(const Node& node, const TensorSpec& spec, const Tensor& tensor) {
   auto count = [](auto values) { return static_cast<int64_t>(values.size()) - std::count(values.begin(), values.end(), 0); };
   if (tensor.dtype() == DType::kF32) return count(tensor.values<float>());
   if (tensor.dtype() == DType::kI8) return count(tensor.values<int8_t>());

@@ -11,6 +11,7 @@ std::vector<Kind> MakeKinds() {
       LoraKind(),
       QloraKind(),
       MergeKind(),
+      QuantizeKind(),
       EvaluateKind(),
   };
   for (const methods::Method& method : methods::Methods()) {
@@ -21,7 +22,7 @@ std::vector<Kind> MakeKinds() {
   return kinds;
 }
 
-constexpr std::string_view kLaterKinds[] = {"distill", "quantize", "self_distill", "measure"};
+constexpr std::string_view kLaterKinds[] = {"distill", "self_distill", "measure"};
 
 }  // namespace
 

@@ -48,6 +48,7 @@ std::span<const std::string_view> LaterKinds();
 
 Kind PruneKind();
 Kind RetrainKind();
+Kind QuantizeKind();
 Kind EvaluateKind();
 Kind LowRankKind();
 Kind LoraKind();

@@ -82,7 +82,9 @@ TEST(QuantizeInt8Test, KeepsZerosAndMasksAndNamesWhatItLeavesAlone) {
   EXPECT_EQ(q->masks, m.masks);
   auto codes = q->tensors.at("fc1.weight").values<int8_t>();
   for (size_t i = 0; i < keep.size(); ++i) {
-    if (!keep[i]) EXPECT_EQ(codes[i], 0);
+    if (!keep[i]) {
+      EXPECT_EQ(codes[i], 0);
+    }
   }
   // A second time changes nothing.
   auto again = *QuantizeInt8(*q, options);
@@ -125,6 +127,26 @@ TEST(FakeInt8Test, TrainedLayersBecomeTheSameInt8) {
   Model back = *FakeInt8(direct, options);
   EXPECT_EQ(back.tensors.at("fc1.weight").digest(), model::DecodeWeight(*direct.graph.Find("fc1"), direct.tensors)->digest());
   EXPECT_TRUE(model::CheckWeights(*model::Analyze(back.graph), back.tensors).ok());
+}
+
+TEST(OutlineQuantizeTest, SaysWhatPlanningMayExpectAndRefusesWhatMakesNoSense) {
+  Model m = Mlp();
+  Outline outline = OutlineOf(m.graph, *model::Analyze(m.graph));
+  Json params = {{"scheme", "int8_dynamic"}, {"tensors", {"fc1.weight", "fc3.weight"}}};
+  Outline int8 = *OutlineQuantize(outline, params);
+  EXPECT_EQ(int8.layers.at("fc1.weight").encoding, Encoding::kInt8);
+  EXPECT_EQ(int8.layers.at("fc3.weight").encoding, Encoding::kDense);  // too small
+  EXPECT_FALSE(CheckTrainable(int8, "retrain").ok());
+  params["scheme"] = "qat";
+  EXPECT_TRUE(OutlineQuantize(int8, params).ok());
+  params.update({{"scheme", "cluster"}, {"bits", 4}});
+  EXPECT_NE(OutlineQuantize(int8, params).error().message.find("those of fc1 are int8 already"), std::string::npos);
+  Outline clustered = *OutlineQuantize(outline, params);
+  EXPECT_TRUE(CheckTrainable(clustered, "retrain").ok());
+  params["scheme"] = "int8_dynamic";
+  EXPECT_NE(OutlineQuantize(clustered, params).error().message.find("codebook"), std::string::npos);
+  outline.adapters = "lora";
+  EXPECT_NE(OutlineQuantize(outline, params).error().message.find("merge: true"), std::string::npos);
 }
 
 TEST(NodesOfTest, ATensorStandsForWhatReplacedItsNode) {

@@ -12,6 +12,7 @@
 #include "model/encoding.h"
 #include "worker/collective/collective.h"
 #include "worker/engine/device.h"
+#include "worker/engine/execution_kernels.h"
 #include "worker/engine/flush_denormals.h"
 #include "worker/engine/kernels.h"
 #include "worker/engine/loss.h"
@@ -186,7 +187,8 @@ class TorchNetwork : public Network {
         NodeState n;
         n.node = &graph_.nodes[i];
         n.ordinal = static_cast<int>(i);
-        n.kernel = KernelOf(*n.node);
+        auto way = options_.execution.find(n.node->name);
+        n.kernel = way == options_.execution.end() ? KernelOf(*n.node) : KernelOf(*n.node, way->second);
         for (const std::string& input : n.node->inputs) {
           n.inputs.push_back(graph_.IndexOf(input));
           n.wants_gradient = n.wants_gradient || shard.nodes[static_cast<size_t>(n.inputs.back())].wants_gradient;
@@ -457,6 +459,12 @@ Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, cons
     if (KernelOf(node).forward == nullptr) {
       return Error{ErrorCode::kInvalid, "node '" + node.name + "': the engine has no " + std::string(model::ToString(node.op)) + " with encoding " +
                                             std::string(model::ToString(node.attributes.encoding))};
+    }
+  }
+  for (const auto& [node, way] : options.execution) {
+    const model::Node* found = graph.Find(node);
+    if (found == nullptr || KernelOf(*found, way).forward == nullptr || (way == "sparse" && options.device != "cpu")) {
+      return Error{ErrorCode::kInvalid, "node '" + node + "' cannot run as '" + way + "'" + (found == nullptr ? ": the model has no such node" : " on " + options.device)};
     }
   }
   for (const std::string& tap : options.taps) {

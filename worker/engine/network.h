@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <span>
@@ -32,6 +33,7 @@ struct NetworkOptions {
   uint64_t seed = 0;           // for dropout
   // Nodes whose values a caller reads (Observe) or matches (LossOptions.tap_targets).
   std::vector<std::string> taps;
+  std::map<std::string, std::string> execution;  // by node, how a linear runs where nothing trains: worker/engine/execution.h
   std::set<std::string> frozen;  // names of tensors that do not train; a batch norm without one that does keeps its statistics
 };
 

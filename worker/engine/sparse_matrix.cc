@@ -1,14 +1,9 @@
 #include "worker/engine/sparse_matrix.h"
 
 #include "common/check.h"
-#include "common/simd.h"
 
 namespace pare::engine {
 namespace {
-
-// 16 floats at any address: one register of AVX-512, two of AVX2.
-typedef float Lane __attribute__((vector_size(64), aligned(4), may_alias));
-constexpr int64_t kLane = 16, kTile = 64;  // samples
 
 struct Rows {
   const int64_t* starts;
@@ -18,61 +13,70 @@ struct Rows {
   int64_t rows;
 };
 
-// Samples [0, 64) of a tile that starts at xt and yt.
-PARE_CLONES void MultiplyTile(const Rows& m, const float* xt, int64_t batch, float* yt) {
+// Samples [0, count) of a tile that starts at xt and yt.
+void AnySamples(const Rows& m, const float* xt, int64_t batch, int64_t count, float* yt) {
   for (int64_t r = 0; r < m.rows; ++r) {
-    float start = m.bias == nullptr ? 0.0f : m.bias[r];
-    Lane a = Lane{} + start, b = a, c = a, d = a;
+    float* y = yt + r * batch;
+    for (int64_t s = 0; s < count; ++s) y[s] = m.bias == nullptr ? 0.0f : m.bias[r];
     for (int64_t i = m.starts[r], end = m.starts[r + 1]; i < end; ++i) {
-      const auto* x = reinterpret_cast<const Lane*>(xt + m.indices[i] * batch);
+      const float* x = xt + m.indices[i] * batch;
       float w = m.values[i];
-      a += w * x[0];
-      b += w * x[1];
-      c += w * x[2];
-      d += w * x[3];
+      for (int64_t s = 0; s < count; ++s) y[s] += w * x[s];
     }
-    auto* y = reinterpret_cast<Lane*>(yt + r * batch);
-    y[0] = a;
-    y[1] = b;
-    y[2] = c;
-    y[3] = d;
   }
 }
 
-// Samples [0, 16).
-PARE_CLONES void MultiplyLane(const Rows& m, const float* xt, int64_t batch, float* yt) {
-  for (int64_t r = 0; r < m.rows; ++r) {
-    Lane a = Lane{} + (m.bias == nullptr ? 0.0f : m.bias[r]);
-    for (int64_t i = m.starts[r], end = m.starts[r + 1]; i < end; ++i) a += m.values[i] * *reinterpret_cast<const Lane*>(xt + m.indices[i] * batch);
-    *reinterpret_cast<Lane*>(yt + r * batch) = a;
-  }
-}
+#if defined(__x86_64__)
 
-// Samples [0, 32).
-PARE_CLONES void MultiplyPair(const Rows& m, const float* xt, int64_t batch, float* yt) {
-  for (int64_t r = 0; r < m.rows; ++r) {
-    Lane a = Lane{} + (m.bias == nullptr ? 0.0f : m.bias[r]), b = a;
-    for (int64_t i = m.starts[r], end = m.starts[r + 1]; i < end; ++i) {
-      const auto* x = reinterpret_cast<const Lane*>(xt + m.indices[i] * batch);
-      float w = m.values[i];
-      a += w * x[0];
-      b += w * x[1];
-    }
-    auto* y = reinterpret_cast<Lane*>(yt + r * batch);
-    y[0] = a;
-    y[1] = b;
+// A tile of LANES · COUNT samples, whose sums stay in COUNT registers. One text for all widths: a vector type only becomes
+// one register in a function that is compiled for it, so neither a template nor target_clones would do.
+#define PARE_SPARSE_TILE(NAME, TARGET, LANES, COUNT)                                                  \
+  __attribute__((target(TARGET))) void NAME(const Rows& m, const float* xt, int64_t batch, float* yt) { \
+    typedef float Register __attribute__((vector_size(4 * LANES)));                                   \
+    typedef float Memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));              \
+    for (int64_t r = 0; r < m.rows; ++r) {                                                            \
+      Register sums[COUNT];                                                                           \
+      float start = m.bias == nullptr ? 0.0f : m.bias[r];                                             \
+      _Pragma("GCC unroll 8") for (int k = 0; k < COUNT; ++k) sums[k] = Register{} + start;           \
+      for (int64_t i = m.starts[r], end = m.starts[r + 1]; i < end; ++i) {                            \
+        const Memory* x = reinterpret_cast<const Memory*>(xt + m.indices[i] * batch);                 \
+        float w = m.values[i];                                                                        \
+        _Pragma("GCC unroll 8") for (int k = 0; k < COUNT; ++k) sums[k] += w * x[k];                  \
+      }                                                                                               \
+      Memory* y = reinterpret_cast<Memory*>(yt + r * batch); /* auto would forget the alignment */    \
+      _Pragma("GCC unroll 8") for (int k = 0; k < COUNT; ++k) y[k] = sums[k];                         \
+    }                                                                                                 \
   }
-}
+PARE_SPARSE_TILE(Avx512Of128, "avx512f", 16, 8)
+PARE_SPARSE_TILE(Avx512Of64, "avx512f", 16, 4)
+PARE_SPARSE_TILE(Avx512Of32, "avx512f", 16, 2)
+PARE_SPARSE_TILE(Avx512Of16, "avx512f", 16, 1)
+PARE_SPARSE_TILE(Avx2Of64, "avx2,fma", 8, 8)
+PARE_SPARSE_TILE(Avx2Of32, "avx2,fma", 8, 4)
+PARE_SPARSE_TILE(Avx2Of16, "avx2,fma", 8, 2)
+PARE_SPARSE_TILE(Avx2Of8, "avx2,fma", 8, 1)
+#undef PARE_SPARSE_TILE
 
-// The last few samples. Fused as the compiler fuses the lanes' multiply-adds.
-PARE_CLONES void MultiplySamples(const Rows& m, const float* xt, int64_t batch, int64_t samples, float* yt) {
-  for (int64_t r = 0; r < m.rows; ++r) {
-    for (int64_t s = 0; s < samples; ++s) {
-      float sum = m.bias == nullptr ? 0.0f : m.bias[r];
-      for (int64_t i = m.starts[r], end = m.starts[r + 1]; i < end; ++i) sum += m.values[i] * xt[m.indices[i] * batch + s];
-      yt[r * batch + s] = sum;
-    }
-  }
+#endif
+
+// The samples of a tile, all features of them, should stay in the second-level cache while the rows pass. Narrower tiles than
+// this do too little per weight.
+constexpr int64_t kTileBytes = 448 << 10, kNarrow = 32;
+
+// Tiles in falling order of width; what is left over is done by AnySamples.
+struct Tile {
+  int64_t width;
+  void (*run)(const Rows&, const float* xt, int64_t batch, float* yt);
+};
+
+std::span<const Tile> TilesOfThisProcessor() {
+#if defined(__x86_64__)
+  static constexpr Tile kAvx512[] = {{128, Avx512Of128}, {64, Avx512Of64}, {32, Avx512Of32}, {16, Avx512Of16}, {8, Avx2Of8}};
+  static constexpr Tile kAvx2[] = {{64, Avx2Of64}, {32, Avx2Of32}, {16, Avx2Of16}, {8, Avx2Of8}};
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma")) return kAvx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
+#endif
+  return {};
 }
 
 }  // namespace
@@ -94,10 +98,11 @@ SparseMatrix::SparseMatrix(std::span<const float> weight, int64_t rows, int64_t 
 void SparseMatrix::Multiply(const float* xt, std::span<const float> bias, int64_t batch, float* yt) const {
   Rows m{starts_.data(), indices_.data(), values_.data(), bias.empty() ? nullptr : bias.data(), rows_};
   int64_t first = 0;
-  for (; first + kTile <= batch; first += kTile) MultiplyTile(m, xt + first, batch, yt + first);
-  for (; first + 2 * kLane <= batch; first += 2 * kLane) MultiplyPair(m, xt + first, batch, yt + first);
-  for (; first + kLane <= batch; first += kLane) MultiplyLane(m, xt + first, batch, yt + first);
-  if (first < batch) MultiplySamples(m, xt + first, batch, batch - first, yt + first);
+  for (const Tile& tile : TilesOfThisProcessor()) {
+    if (tile.width > kNarrow && tile.width * columns_ * 4 > kTileBytes) continue;
+    for (; first + tile.width <= batch; first += tile.width) tile.run(m, xt + first, batch, yt + first);
+  }
+  if (first < batch) AnySamples(m, xt + first, batch, batch - first, yt + first);
 }
 
 }  // namespace pare::engine

@@ -1,8 +1,8 @@
 // SparseMatrix: a weight of which most are zero, laid out for Yᵀ = W · Xᵀ + b with activations feature-major (all samples of
 // one feature beside each other): every weight that is left multiplies one run of memory. Built once; no torch here.
 //
-// The kernel is this project's own, in GCC vector types compiled for AVX2 and AVX-512. Per row it keeps the sums of 64
-// samples in registers and adds the weights in column order, so a result depends on neither threads nor batch.
+// The kernel is this project's own, in GCC vector types compiled for AVX2 and AVX-512; other processors run a plain loop. Per
+// row it keeps the sums of up to 128 samples in registers and adds the weights in column order: no threads, no reordering.
 // Rejected: CSR · dense in libtorch (MKL), the usual orientation 0.3 to 0.9 times as fast as dense, transposed about half as
 // fast as this (bench/methods/kernels). Immutable, shared by threads; a call runs on the calling thread.
 #pragma once

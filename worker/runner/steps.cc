@@ -12,6 +12,7 @@ constexpr StepKind kKinds[] = {
     {"logits", RunLogits},         {"distill", RunDistill}, {"choose", RunChoose},
     {"adopt", RunAdopt},           {"compare", RunCompare}, {"spectrum", RunSpectrum},
     {"low_rank", RunLowRank},      {"lora", RunLora},     {"qlora", RunQlora},
+    {"quantize", RunQuantize},
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 
+#include "methods/quantize.h"
 #include "model/encoding.h"
 #include "model/initialize.h"
 #include "tests/worker/engine/reference_values.h"
@@ -217,6 +218,39 @@ TEST(CodebookTest, AValuesGradientIsTheSumOverItsWeightsAndZeroStays) {
       if (slice.name != "x.weight_values") continue;
       for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(network->gradients()[static_cast<size_t>(slice.offset) + i], expected[i], 1e-5) << i;
     }
+  }
+}
+
+// torch.ao.quantization on random layers (reference/make_quantization.py): the same codes, and outputs that differ by rounding.
+TEST(Int8ParityTest, WeightsAndOutputsEqualTorchAo) {
+  Json reference = ReadReference("quantization.json");
+  ASSERT_EQ(reference.value("cases", Json::array()).size(), 3u);
+  auto flat = [](const Json& rows) {
+    std::vector<float> values;
+    for (const Json& row : rows) {
+      for (const Json& v : row) values.push_back(v.get<float>());
+    }
+    return values;
+  };
+  for (const Json& c : reference["cases"]) {
+    SCOPED_TRACE(c["name"].get<std::string>());
+    auto out = static_cast<int64_t>(c["weight"].size()), in = static_cast<int64_t>(c["weight"][0].size());
+    std::vector<float> weight = flat(c["weight"]), x = flat(c["input"]), expected = flat(c["output"]);
+    auto codes = methods::QuantizeRows(model::Tensor::Of<float>(model::DType::kF32, {out, in}, weight));
+    ASSERT_TRUE(codes.ok());
+    for (int64_t r = 0; r < out; ++r) {
+      EXPECT_EQ(codes->scales.values<float>()[static_cast<size_t>(r)], static_cast<float>(c["scales"][static_cast<size_t>(r)].get<double>()));
+      for (int64_t i = 0; i < in; ++i) {
+        ASSERT_EQ(codes->codes.values<int8_t>()[static_cast<size_t>(r * in + i)], c["codes"][static_cast<size_t>(r)][static_cast<size_t>(i)].get<int>()) << r << " " << i;
+      }
+    }
+    Graph graph{{{"input", OpType::kInput, {}, {.shape = {in}}},
+                 {"x", OpType::kLinear, {"input"}, {.in_features = in, .out_features = out, .encoding = Encoding::kInt8, .activations = Activations::kDynamic}}},
+                "x"};
+    model::TensorMap tensors = {{"x.weight", codes->codes}, {"x.weight_scale", codes->scales},
+                                {"x.bias", model::Tensor::Of<float>(model::DType::kF32, {out}, c["bias"].get<std::vector<float>>())}};
+    std::vector<float> found = Scores(*Make(graph, tensors), x, c["input"].size());
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5 * (1 + std::abs(expected[i]))) << i;
   }
 }
 
