@@ -5,9 +5,11 @@
 #include "cli/commands.h"
 #include "cli/render.h"
 #include "common/files.h"
+#include "model/encoding.h"
 #include "model/safetensors.h"
 #include "storage/artifact.h"
 #include "storage/checkpoint.h"
+#include "storage/layered.h"
 
 namespace pare::cli {
 namespace {
@@ -32,8 +34,15 @@ constexpr const char* kConfig = "config.json";
 Status WriteExport(const std::string& directory, const storage::Checkpoint& checkpoint, const Json& model, const Json& manifest) {
   TRY(model::WriteSafetensors(directory + "/" + kTensors, checkpoint.tensors, {{"format", "pt"}}));
   TRY(WriteFileDurably(directory + "/" + kGraph, model::ToJson(checkpoint.graph).dump(2) + "\n"));
+  // What the types in the file mean, for somebody who has it and a tensor library.
+  Json encodings = Json::object();
+  for (const model::Node& node : checkpoint.graph.nodes) {
+    const model::EncodingRow& row = model::RowOf(node.attributes.encoding);
+    if (row.encoding != model::Encoding::kDense) encodings[std::string(row.name)] = row.export_note;
+  }
   Json config = {{"name", model["name"]}, {"version", model["version"]}, {"artifact", model["artifact"]}, {"step", manifest.value("step", "")},
                  {"evidence", model.value("evidence", Json::object())}, {"data", checkpoint.notes.value("data", Json())}, {"results", manifest["results"]}};
+  if (!encodings.empty()) config["encodings"] = std::move(encodings);
   return WriteFileDurably(directory + "/" + kConfig, config.dump(2) + "\n");
 }
 
@@ -65,10 +74,7 @@ Result<Exported> FetchModel(const Target& target, const std::string& name) {
   ASSIGN_OR_RETURN(Digest digest, DigestField(model, "artifact"));
   auto read = [&]() -> Result<Exported> {
     ASSIGN_OR_RETURN(storage::Artifact artifact, storage::GetArtifact(*blobs, digest));
-    auto reference = artifact.blobs.find("checkpoint");
-    if (reference == artifact.blobs.end()) return Error{ErrorCode::kCorrupt, "it holds no checkpoint"};
-    ASSIGN_OR_RETURN(storage::BlobView view, blobs->Get(reference->second.digest));
-    ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::DecodeCheckpoint(view.bytes, blobs.get()));
+    ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::GetArtifactCheckpoint(*blobs, artifact));
     return Exported{model, storage::ToJson(artifact), std::move(checkpoint)};
   };
   auto exported = read();

@@ -31,6 +31,7 @@ struct LayerOutline {
   double bits = kBitsPerFloat;  // of one kept weight in a checkpoint
   model::Encoding encoding = model::Encoding::kDense;
   bool factored = false;       // a low-rank pair
+  bool adapted = false;        // an adapter beside it waits to be merged
   bool removed = false;        // the layer is gone
 };
 

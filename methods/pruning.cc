@@ -302,6 +302,7 @@ void ApplyMasks(const model::MaskMap& masks, model::TensorMap& tensors) {
   for (const auto& [name, mask] : masks) {
     auto found = tensors.find(name);
     CHECK(found != tensors.end() && found->second.shape() == mask.shape());
+    if (found->second.dtype() != model::DType::kF32) continue;
     model::Tensor applied(found->second.dtype(), found->second.shape());
     std::span<const float> in = found->second.values<float>();
     std::span<float> out = applied.mutable_values<float>();

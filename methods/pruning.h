@@ -90,7 +90,8 @@ Result<model::MaskMap> Prune(const PruneOptions& options, const PruneAmount& amo
 Result<std::vector<WeightView>> ViewWeights(const PruneOptions& options, const model::GraphInfo& info,
                                             const model::TensorMap& tensors);
 
-// Removed weights become exactly +0.0. Tensors without a mask are shared, not copied. REQUIRES: shapes fit, float32.
+// Removed weights become exactly +0.0. Tensors without a mask are shared, not copied; those of other types
+// hold codes that stand for zero there already. REQUIRES: shapes fit.
 void ApplyMasks(const model::MaskMap& masks, model::TensorMap& tensors);
 
 }  // namespace pare::methods

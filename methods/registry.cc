@@ -4,6 +4,7 @@
 #include <set>
 
 #include "methods/cast.h"
+#include "methods/lora.h"
 #include "methods/one_shot_prune.h"
 #include "methods/remove.h"
 
@@ -13,6 +14,7 @@ namespace {
 constexpr Method kMethods[] = {
     {"prune", "mask the weights, blocks or units of lowest score, per layer or over all layers", {}, false, nullptr, OutlineOneShotPrune, OneShotPrune},
     {"remove", "take masked units out of the graph: narrower layers, fewer heads, fewer layers", kRemoveFields, false, nullptr, OutlineRemove, Remove},
+    {"merge", "fold adapters into the layers that they stand beside", {}, false, nullptr, OutlineMerge, Merge},
     {"cast", "round weights to a 16-bit format: half the bytes in a checkpoint", kCastFields, false, nullptr, OutlineCast, Cast},
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include "model/nf4.h"
 #include "model/op_table.h"
 
 namespace pare::model {
@@ -38,6 +39,25 @@ void Int8Tensors(const Node& node, TensorSpec& weight, std::vector<TensorSpec>& 
 
 void FakeTensors(const Node& node, TensorSpec&, std::vector<TensorSpec>& more) { InputTensors(node, more); }
 
+void CodebookTensors(const Node& node, TensorSpec& weight, std::vector<TensorSpec>& more) {
+  weight.dtype = DType::kU8;
+  weight.trainable = weight.prunable = false;
+  more.push_back(Extra(node, "weight_values", {int64_t{1} << node.attributes.bits}, DType::kF32));
+  more.back().trainable = true;
+}
+
+int64_t WeightElements(const Node& node) { return node.attributes.in_features * node.attributes.out_features; }
+
+void Nf4Tensors(const Node& node, TensorSpec& weight, std::vector<TensorSpec>& more) {
+  const Attributes& a = node.attributes;
+  Nf4Sizes sizes = Nf4SizesOf(WeightElements(node), a.block_size);
+  weight.dtype = DType::kU8;
+  weight.shape = {sizes.codes};
+  weight.trainable = weight.prunable = false;
+  more.push_back(Extra(node, "weight_scale", {sizes.blocks}, a.double_quantization ? DType::kI8 : DType::kF32));
+  if (a.double_quantization) more.push_back(Extra(node, "weight_steps", {sizes.steps + 1}, DType::kF32));
+}
+
 Result<Tensor> Get(const Node& node, const TensorMap& tensors, const char* role, DType dtype) {
   auto it = tensors.find(node.name + "." + role);
   if (it == tensors.end()) return Bad("tensor '" + node.name + "." + role + "' is missing");
@@ -62,6 +82,36 @@ Result<Tensor> DecodeInt8(const Node& node, const TensorMap& tensors) {
   return out;
 }
 
+Result<Tensor> DecodeCodebook(const Node& node, const TensorMap& tensors) {
+  ASSIGN_OR_RETURN(Tensor codes, Get(node, tensors, "weight", DType::kU8));
+  ASSIGN_OR_RETURN(Tensor book, Get(node, tensors, "weight_values", DType::kF32));
+  Tensor out(DType::kF32, codes.shape());
+  auto from = codes.values<uint8_t>();
+  auto values = book.values<float>();
+  auto to = out.mutable_values<float>();
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (from[i] >= values.size()) return Bad("tensor '" + node.name + ".weight' has a code beyond its " + std::to_string(values.size()) + " values");
+    to[i] = values[from[i]];
+  }
+  return out;
+}
+
+Result<Tensor> DecodeNf4Weight(const Node& node, const TensorMap& tensors) {
+  const Attributes& a = node.attributes;
+  Nf4Sizes sizes = Nf4SizesOf(WeightElements(node), a.block_size);
+  Nf4 parts;
+  ASSIGN_OR_RETURN(parts.codes, Get(node, tensors, "weight", DType::kU8));
+  ASSIGN_OR_RETURN(parts.scales, Get(node, tensors, "weight_scale", a.double_quantization ? DType::kI8 : DType::kF32));
+  if (a.double_quantization) {
+    ASSIGN_OR_RETURN(parts.steps, Get(node, tensors, "weight_steps", DType::kF32));
+  }
+  bool fits = parts.codes.size() == sizes.codes && parts.scales.size() == sizes.blocks && (!a.double_quantization || parts.steps.size() == sizes.steps + 1);
+  if (!fits) return Bad("the tensors of '" + node.name + "' do not fit nf4 in blocks of " + std::to_string(a.block_size));
+  Tensor out(DType::kF32, {a.out_features, a.in_features});
+  DecodeNf4(parts, a.block_size, 0, out.mutable_values<float>());
+  return out;
+}
+
 const std::array<EncodingRow, kEncodingCount>& Rows() {
   using enum OpType;
   using enum Activations;
@@ -71,6 +121,10 @@ const std::array<EncodingRow, kEncodingCount>& Rows() {
        {kLinear, kConv2d, kEmbedding}, {kFloat, kDynamic, kStatic}, false, Int8Tensors, DecodeInt8},
       {Encoding::kInt8Fake, "int8_fake", "float32, trained to become int8", "weight as it is",
        {kLinear, kConv2d, kEmbedding}, {kFloat, kDynamic, kStatic}, true, FakeTensors, DecodeDense},
+      {Encoding::kCodebook, "codebook", "codes of a few shared values", "weight_values[weight.long()]", {kLinear, kConv2d, kEmbedding}, {kFloat}, true,
+       CodebookTensors, DecodeCodebook},
+      {Encoding::kNf4, "nf4", "4-bit codes in blocks with a scale each", "level[code] * scale of its block; two codes a byte, the first in the high half",
+       {kLinear}, {kFloat}, false, Nf4Tensors, DecodeNf4Weight},
   }};
   return rows;
 }
@@ -113,8 +167,11 @@ Status CheckEncoding(const Node& node) {
   if (row.encoding != Encoding::kDense && std::find(row.operators.begin(), row.operators.end(), node.op) == row.operators.end()) {
     return Bad("cannot hold its weight as " + std::string(row.name));
   }
+  int64_t block = node.attributes.block_size;
+  if (row.encoding == Encoding::kNf4 && (block < 2 || block % 2 != 0)) return Bad("block_size is " + std::to_string(block) + "; nf4 takes an even number from 2 on");
   Activations activations = node.attributes.activations;
   bool allowed = std::find(row.activations.begin(), row.activations.end(), activations) != row.activations.end();
+  if (node.attributes.bits < 1 || node.attributes.bits > 8) return Bad("bits must be 1 to 8");
   // Only linears have a kernel that multiplies integers.
   if (!allowed || (activations != Activations::kFloat && node.op != OpType::kLinear)) {
     return Bad("does not take " + std::string(ToString(activations)) + " activations with encoding " + std::string(row.name));
@@ -153,6 +210,8 @@ Result<DenseModel> DecodeModel(const Graph& graph, const TensorMap& tensors) {
     ASSIGN_OR_RETURN(Tensor weight, DecodeWeight(node, tensors));
     node.attributes.encoding = Encoding::kDense;
     node.attributes.activations = Activations::kFloat;
+    node.attributes.block_size = Attributes().block_size;
+    node.attributes.double_quantization = Attributes().double_quantization;
     dense.tensors.emplace(node.name + ".weight", std::move(weight));
   }
   ASSIGN_OR_RETURN(GraphInfo info, Analyze(dense.graph));
@@ -179,7 +238,16 @@ int64_t NonZeroWeights(const Node& node, const TensorSpec& spec, const Tensor& t
   auto count = [](auto values) { return static_cast<int64_t>(values.size()) - std::count(values.begin(), values.end(), 0); };
   if (tensor.dtype() == DType::kF32) return count(tensor.values<float>());
   if (tensor.dtype() == DType::kI8) return count(tensor.values<int8_t>());
-  (void)node;
+  if (node.attributes.encoding == Encoding::kNf4 && tensor.dtype() == DType::kU8) {
+    int64_t nonzero = 0;
+    auto codes = tensor.values<uint8_t>();
+    for (int64_t i = 0; i < spec.parameters; ++i) {
+      uint8_t byte = codes[static_cast<size_t>(i / 2)];
+      nonzero += (i % 2 == 0 ? byte >> 4 : byte & 15) != kNf4Zero;
+    }
+    return nonzero;
+  }
+  if (tensor.dtype() == DType::kU8) return count(tensor.values<uint8_t>());
   return spec.parameters;
 }
 

@@ -11,8 +11,12 @@
 //              activations dynamic: the input is quantized by its range in the slice of a batch that one shard runs
 //              activations static: by input_scale F32 [1] and input_zero_point I32 [1], from calibration
 //              activations float (conv2d, embedding; linear if wanted): the weight is only stored so, execution is float32
+//   nf4        linear only: weight U8, two codes a byte, weight_scale I8 and weight_steps F32 (or weight_scale F32 alone without
+//              double_quantization), in blocks of block_size values: model/nf4.h
 //   int8_fake  weight F32, trained so that it can become int8: execution sees weight and input rounded to what int8 can
 //              say, gradients pass as if it did not (straight-through). Activations as in int8.
+//   codebook   weight U8 of the same shape, weight_values F32 [2^bits]: w = value of its code. Code 0 is the value 0 and stays
+//              so. Training moves the values, not the codes
 #pragma once
 
 #include <span>

@@ -52,6 +52,10 @@ void VisitAttributes(Attributes& a, Visit&& visit) {
   visit("heads", a.heads);
   visit("encoding", a.encoding);
   visit("activations", a.activations);
+  visit("bits", a.bits);
+  visit("block_size", a.block_size);
+  visit("double_quantization", a.double_quantization);
+  visit("factor", a.factor);
 }
 
 // A window attribute or another size: the limits keep every product that the operator table forms within 63 bits.

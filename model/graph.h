@@ -26,16 +26,16 @@ enum class OpType : uint8_t {
   kInput, kLinear, kConv2d, kBatchNorm2d, kLayerNorm,
   kRelu, kGelu, kTanh, kSigmoid, kSilu, kSoftmax,
   kMaxPool2d, kAvgPool2d, kGlobalAvgPool2d,
-  kFlatten, kReshape, kAdd, kConcat, kDropout, kEmbedding, kAttention,
+  kFlatten, kReshape, kAdd, kConcat, kDropout, kEmbedding, kAttention, kScale,
 };
-inline constexpr int kOpTypeCount = 21;
+inline constexpr int kOpTypeCount = 22;
 
 std::string_view ToString(OpType type);  // "linear", "conv2d", "batch_norm2d", …
 Result<OpType> OpTypeFromString(std::string_view name);
 
 // How a linear, conv2d or embedding holds its weight, and how an integer kernel gets its input: model/encoding.h.
-enum class Encoding : uint8_t { kDense, kInt8, kInt8Fake };
-inline constexpr int kEncodingCount = 3;
+enum class Encoding : uint8_t { kDense, kInt8, kInt8Fake, kCodebook, kNf4 };
+inline constexpr int kEncodingCount = 5;
 enum class Activations : uint8_t { kFloat, kDynamic, kStatic };
 
 // The attributes of all operators; each operator reads its own and ignores the rest (model/op_table.h lists which).
@@ -56,10 +56,14 @@ struct Attributes {
   DType dtype = DType::kF32;                          // input
   double probability = 0.0;                           // dropout
   int64_t vocabulary = 0, dimension = 0;              // embedding
+  double factor = 1.0;                                // scale: the value is factor · input
   int64_t heads = 1;                                  // attention: inputs are query, key, value [, key mask]; each
                                                       // [sequence, width]; softmax(q kᵀ/√(width/heads)) v per head
   Encoding encoding = Encoding::kDense;               // linear, conv2d, embedding: of the weight
   Activations activations = Activations::kFloat;      // linear, conv2d, embedding: of the input, with an encoding
+  int64_t bits = 8;                                   // linear, conv2d, embedding: of a code, encoding codebook
+  int64_t block_size = 64;                            // linear in nf4: values that share a scale
+  bool double_quantization = true;                    // linear in nf4: the scales are 8-bit
   bool operator==(const Attributes&) const = default;
 };
 

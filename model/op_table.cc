@@ -1,6 +1,7 @@
 #include "model/op_table.h"
 
 #include <array>
+#include <cmath>
 #include <string>
 
 namespace pare::model {
@@ -131,6 +132,11 @@ Result<Shape> InferDropout(const Attributes& a, Inputs in) {
   return in[0];
 }
 
+Result<Shape> InferScale(const Attributes& a, Inputs in) {
+  if (!std::isfinite(a.factor)) return Bad("factor must be finite");
+  return in[0];
+}
+
 Result<Shape> InferEmbedding(const Attributes& a, Inputs in) {
   if (a.vocabulary < 1 || a.dimension < 1) return Bad("vocabulary and dimension must be at least 1");
   Shape out = in[0];
@@ -205,10 +211,11 @@ constexpr int kMany = 64;
 const std::array<OpRow, kOpTypeCount>& Rows() {
   static const std::array<OpRow, kOpTypeCount> rows = {{
       {OpType::kInput, "input", 0, 0, {"shape", "dtype"}, InferInput, nullptr, NoCost},
-      {OpType::kLinear, "linear", 1, 1, {"in_features", "out_features", "bias", "encoding", "activations"}, InferLinear, LinearTensors, LinearCost},
+      {OpType::kLinear, "linear", 1, 1, {"in_features", "out_features", "bias", "encoding", "activations", "bits", "block_size", "double_quantization"},
+       InferLinear, LinearTensors, LinearCost},
       {OpType::kConv2d, "conv2d", 1, 1,
        {"in_channels", "out_channels", "kernel_h", "kernel_w", "stride_h", "stride_w", "padding_h", "padding_w", "groups", "bias",
-        "encoding", "activations"},
+        "encoding", "activations", "bits"},
        InferConv, ConvTensors, ConvCost},
       {OpType::kBatchNorm2d, "batch_norm2d", 1, 1, {"features", "epsilon", "momentum"}, InferBatchNorm, BatchNormTensors, PerElement},
       {OpType::kLayerNorm, "layer_norm", 1, 1, {"features", "epsilon"}, InferLayerNorm, LayerNormTensors, PerElement},
@@ -228,8 +235,9 @@ const std::array<OpRow, kOpTypeCount>& Rows() {
       {OpType::kAdd, "add", 2, kMany, {}, InferAdd, nullptr, NoCost},
       {OpType::kConcat, "concat", 1, kMany, {"axis"}, InferConcat, nullptr, NoCost},
       {OpType::kDropout, "dropout", 1, 1, {"probability"}, InferDropout, nullptr, NoCost},
-      {OpType::kEmbedding, "embedding", 1, 1, {"vocabulary", "dimension", "encoding", "activations"}, InferEmbedding, EmbeddingTensors, NoCost},
+      {OpType::kEmbedding, "embedding", 1, 1, {"vocabulary", "dimension", "encoding", "activations", "bits"}, InferEmbedding, EmbeddingTensors, NoCost},
       {OpType::kAttention, "attention", 3, 4, {"heads"}, InferAttention, nullptr, AttentionCost},
+      {OpType::kScale, "scale", 1, 1, {"factor"}, InferScale, nullptr, PerElement},
   }};
   return rows;
 }

@@ -7,6 +7,11 @@ std::vector<Kind> MakeKinds() {
   std::vector<Kind> kinds = {
       PruneKind(),
       RetrainKind(),
+      LowRankKind(),
+      LoraKind(),
+      QloraKind(),
+      MergeKind(),
+      QuantizeKind(),
       EvaluateKind(),
       SensitivityKind(),
   };
@@ -18,7 +23,7 @@ std::vector<Kind> MakeKinds() {
   return kinds;
 }
 
-constexpr std::string_view kLaterKinds[] = {"distill", "low_rank", "quantize", "lora", "self_distill", "measure"};
+constexpr std::string_view kLaterKinds[] = {"distill", "self_distill", "measure"};
 
 }  // namespace
 

@@ -48,8 +48,13 @@ std::span<const std::string_view> LaterKinds();
 
 Kind PruneKind();
 Kind RetrainKind();
+Kind QuantizeKind();
 Kind EvaluateKind();
 Kind SensitivityKind();
+Kind LowRankKind();
+Kind LoraKind();
+Kind QloraKind();
+Kind MergeKind();
 Kind RewriteKind(const methods::Method& method);
 
 }  // namespace pare::recipes

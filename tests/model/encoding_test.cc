@@ -61,7 +61,7 @@ TEST(EncodingTableTest, EveryUseIsAnalyzedWrittenAndReadBack) {
     EXPECT_EQ(*read, graph);
     ++uses;
   });
-  EXPECT_GE(uses, 3 + 5 + 5);
+  EXPECT_GE(uses, 3 + 5 + 5 + 3);
 }
 
 TEST(EncodingTableTest, EveryUseDecodesToTheOperatorsOwnShape) {
@@ -103,6 +103,50 @@ TEST(EncodingTest, Int8IsCodesAndAScalePerRow) {
   EXPECT_EQ(summary.parameters_nonzero, 16 + 4);
   EXPECT_EQ(summary.weight_bytes, 64);
   EXPECT_EQ(ToJson(summary)["layers"][0]["encoding"], "int8");
+}
+
+TEST(EncodingTest, CodebookIsCodesOfSharedValues) {
+  Graph graph = GraphOf(OpType::kLinear, Encoding::kCodebook, Activations::kFloat);
+  graph.nodes[1].attributes.bits = 2;
+  auto info = *Analyze(graph);
+  EXPECT_EQ(info.tensors.back().name, "x.weight_values");
+  EXPECT_EQ(info.tensors.back().shape, Shape{4});
+  EXPECT_TRUE(info.tensors.back().trainable);
+  EXPECT_EQ(info.parameters, 28);  // the values stand for the weights, they are not more of them
+  TensorMap tensors = InitializeWeights(graph, info, 1);
+  tensors["x.weight"] = Tensor::Of<uint8_t>(DType::kU8, {4, 6}, std::vector<uint8_t>{0, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3});
+  tensors["x.weight_values"] = Tensor::Of<float>(DType::kF32, {4}, std::vector<float>{0.0f, -0.5f, 0.25f, 2.0f});
+  Tensor weight = *DecodeWeight(graph.nodes[1], tensors);
+  EXPECT_EQ(weight.values<float>()[1], -0.5f);
+  EXPECT_EQ(weight.values<float>()[2], 0.25f);
+  EXPECT_EQ(weight.values<float>()[23], 2.0f);
+  EXPECT_EQ(Summarize(graph, info, tensors, {}).parameters_nonzero, 15 + 4);
+  tensors["x.weight_values"] = Tensor(DType::kF32, {2});
+  EXPECT_NE(DecodeWeight(graph.nodes[1], tensors).error().message.find("beyond"), std::string::npos);
+}
+
+TEST(EncodingTest, Nf4IsTwoCodesAByteAndScalesInBlocks) {
+  Graph graph = GraphOf(OpType::kLinear, Encoding::kNf4, Activations::kFloat);
+  graph.nodes[1].attributes.block_size = 8;
+  auto names = [&] {
+    std::vector<std::string> list;
+    for (const TensorSpec& spec : Analyze(graph)->tensors) list.push_back(spec.name + " " + std::string(ToString(spec.dtype)) + " " + ToString(spec.shape));
+    return list;
+  };
+  EXPECT_EQ(names(), (std::vector<std::string>{"x.weight U8 [12]", "x.bias F32 [4]", "x.weight_scale I8 [3]", "x.weight_steps F32 [2]"}));
+  graph.nodes[1].attributes.double_quantization = false;
+  EXPECT_EQ(names(), (std::vector<std::string>{"x.weight U8 [12]", "x.bias F32 [4]", "x.weight_scale F32 [3]"}));
+  auto info = *Analyze(graph);
+  TensorMap tensors = InitializeWeights(graph, info, 1);
+  tensors["x.weight"] = Tensor::Of<uint8_t>(DType::kU8, {12}, std::vector<uint8_t>{0x7F, 0x77, 0x77, 0x70, 7, 7, 7, 7, 7, 7, 7, 7});
+  tensors["x.weight_scale"] = Tensor::Of<float>(DType::kF32, {3}, std::vector<float>{0.5f, 2.0f, 1.0f});
+  Tensor decoded = *DecodeWeight(graph.nodes[1], tensors);
+  EXPECT_EQ(decoded.values<float>()[1], 0.5f);
+  EXPECT_EQ(decoded.values<float>()[7], -0.5f);
+  EXPECT_EQ(decoded.values<float>()[8], -2.0f);
+  EXPECT_EQ(Summarize(graph, info, tensors, {}).parameters_nonzero, 10 + 4) << "codes of 7 are zeros";
+  graph.nodes[1].attributes.block_size = 7;
+  EXPECT_NE(Analyze(graph).error().message.find("block_size is 7"), std::string::npos);
 }
 
 TEST(EncodingTest, OnlyWhatTheTableAllowsIsAccepted) {

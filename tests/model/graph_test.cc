@@ -88,6 +88,7 @@ std::vector<Case> Cases() {
       // 12 × 10 scores of 16 products each, then 12 × 10 × 16 for the sums of values.
       {OpType::kAttention, heads, {{12, 16}, {10, 16}, {10, 16}}, {12, 16}, 0, 12 * 10 * 16 * 2},
       {OpType::kAttention, heads, {{12, 16}, {12, 16}, {12, 16}, {12}}, {12, 16}, 0, 12 * 12 * 16 * 2},
+      {OpType::kScale, With([](Attributes& a) { a.factor = 2.0; }), {{3, 5}}, {3, 5}, 0, 15},
   };
 }
 
@@ -103,7 +104,7 @@ TEST(OpTableTest, EveryOperatorHasItsRowInOrder) {
     EXPECT_EQ(*OpTypeFromString(row.name), row.type);
   }
   // The last operator of the enumeration: fails when one is added after it and kOpTypeCount is not raised.
-  EXPECT_EQ(static_cast<int>(OpType::kAttention) + 1, kOpTypeCount);
+  EXPECT_EQ(static_cast<int>(OpType::kScale) + 1, kOpTypeCount);
 }
 
 TEST(OpTableTest, EveryOperatorHasACaseInThisTest) {
@@ -220,7 +221,7 @@ void SetAny(Attributes& a, std::string_view name) {
       {"stride_h", &Attributes::stride_h}, {"stride_w", &Attributes::stride_w}, {"padding_h", &Attributes::padding_h},
       {"padding_w", &Attributes::padding_w}, {"groups", &Attributes::groups}, {"features", &Attributes::features},
       {"axis", &Attributes::axis}, {"vocabulary", &Attributes::vocabulary}, {"dimension", &Attributes::dimension},
-      {"heads", &Attributes::heads}};
+      {"heads", &Attributes::heads}, {"bits", &Attributes::bits}, {"block_size", &Attributes::block_size}};
   if (auto it = integers.find(name); it != integers.end()) {
     a.*(it->second) = *rc::gen::arbitrary<int64_t>();
   } else if (name == "bias") {
@@ -233,10 +234,14 @@ void SetAny(Attributes& a, std::string_view name) {
     a.momentum = *rc::gen::arbitrary<double>();
   } else if (name == "probability") {
     a.probability = *rc::gen::arbitrary<double>();
+  } else if (name == "double_quantization") {
+    a.double_quantization = *rc::gen::arbitrary<bool>();
+  } else if (name == "factor") {
+    a.factor = *rc::gen::arbitrary<double>();
   } else if (name == "dtype") {
     a.dtype = *rc::gen::element(DType::kF32, DType::kI64);
   } else if (name == "encoding") {
-    a.encoding = *rc::gen::element(Encoding::kInt8, Encoding::kInt8Fake);
+    a.encoding = *rc::gen::element(Encoding::kInt8, Encoding::kInt8Fake, Encoding::kNf4);
   } else if (name == "activations") {
     a.activations = *rc::gen::element(Activations::kDynamic, Activations::kStatic);
   } else if (name == "shape") {

@@ -47,8 +47,8 @@ void FakeLinearForward(ShardState& shard, NodeState& n) {
 void FakeLinearBackward(ShardState& shard, NodeState& n) {
   const at::Tensor& input = shard.Input(n, 0);
   at::Tensor dy = n.gradient.reshape({-1, n.node->attributes.out_features});
-  at::mm_out(n.gradients[0], dy.t(), n.saved[1]);
-  if (n.node->attributes.bias) at::sum_out(n.gradients[1], dy, 0);
+  if (n.gradients[0].defined()) at::mm_out(n.gradients[0], dy.t(), n.saved[1]);
+  if (n.node->attributes.bias && n.gradients[1].defined()) at::sum_out(n.gradients[1], dy, 0);
   if (!shard.Wants(n, 0)) return;
   at::Tensor dx = at::mm(dy, n.saved[0]).view(input.sizes());
   ClipGradient(n, input, dx);
@@ -60,7 +60,10 @@ void FakeConvForward(ShardState& shard, NodeState& n) {
   ConvWith(shard, n, n.saved[0]);
 }
 
-void FakeConvBackward(ShardState& shard, NodeState& n) { ConvBackwardWith(shard, n, n.saved[0]); }
+void FakeConvBackward(ShardState& shard, NodeState& n) {
+  at::Tensor gradient = ConvBackwardWith(shard, n, n.saved[0]);
+  if (n.gradients[0].defined()) n.gradients[0].copy_(gradient);
+}
 
 void FakeEmbeddingForward(ShardState& shard, NodeState& n) {
   n.saved = {shard.Input(n, 0).to(at::kLong)};

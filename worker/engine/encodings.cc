@@ -1,5 +1,7 @@
 #include "worker/engine/encodings.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 
 namespace pare::engine {
@@ -13,9 +15,13 @@ constexpr EncodedKernel kTable[] = {
     {Encoding::kInt8, OpType::kLinear, {k::PackInt8, k::Int8LinearForward, nullptr}},
     {Encoding::kInt8, OpType::kConv2d, {k::PackInt8, k::DecodedConvForward, nullptr}},
     {Encoding::kInt8, OpType::kEmbedding, {nullptr, k::Int8EmbeddingForward, nullptr}},
+    {Encoding::kNf4, OpType::kLinear, {nullptr, k::Nf4LinearForward, k::Nf4LinearBackward}},
     {Encoding::kInt8Fake, OpType::kLinear, {nullptr, k::FakeLinearForward, k::FakeLinearBackward}},
     {Encoding::kInt8Fake, OpType::kConv2d, {nullptr, k::FakeConvForward, k::FakeConvBackward}},
     {Encoding::kInt8Fake, OpType::kEmbedding, {nullptr, k::FakeEmbeddingForward, k::EmbeddingBackward}},
+    {Encoding::kCodebook, OpType::kLinear, {k::PackCodes, k::CodebookLinearForward, k::CodebookLinearBackward}},
+    {Encoding::kCodebook, OpType::kConv2d, {k::PackCodes, k::CodebookConvForward, k::CodebookConvBackward}},
+    {Encoding::kCodebook, OpType::kEmbedding, {k::PackCodes, k::CodebookEmbeddingForward, k::CodebookEmbeddingBackward}},
 };
 
 }  // namespace
@@ -30,12 +36,10 @@ NodeKernel KernelOf(const model::Node& node) {
   return {};
 }
 
-const at::Tensor& kernels::Extra(const NodeState& node, std::string_view role) {
-  for (size_t i = 0; i < node.roles.size(); ++i) {
-    if (node.roles[i] == role) return node.parameters[i];
-  }
-  CHECK(false);
-  return node.parameters[0];
+size_t kernels::ExtraIndex(const NodeState& node, std::string_view role) {
+  auto it = std::find(node.roles.begin(), node.roles.end(), role);
+  CHECK(it != node.roles.end());
+  return static_cast<size_t>(it - node.roles.begin());
 }
 
 }  // namespace pare::engine

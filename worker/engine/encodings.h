@@ -4,6 +4,7 @@
 #pragma once
 
 #include <span>
+#include <string_view>
 
 #include "worker/engine/kernels.h"
 
@@ -18,8 +19,9 @@ std::span<const EncodedKernel> EncodedKernels();
 
 namespace kernels {
 
-// The tensor of a role that the encoding adds ("weight_scale"), from the node's parameters. REQUIRES: the node has it.
-const at::Tensor& Extra(const NodeState& node, std::string_view role);
+// The tensor of a role that the encoding adds ("weight_scale"), among the node's parameters. REQUIRES: the node has it.
+size_t ExtraIndex(const NodeState& node, std::string_view role);
+inline const at::Tensor& Extra(const NodeState& node, std::string_view role) { return node.parameters[ExtraIndex(node, role)]; }
 
 // int8 (worker/engine/encoding_int8.cc).
 std::shared_ptr<const PackedWeight> PackInt8(const NodeState&);
@@ -27,12 +29,25 @@ void Int8LinearForward(ShardState&, NodeState&);
 void DecodedConvForward(ShardState&, NodeState&);
 void Int8EmbeddingForward(ShardState&, NodeState&);
 
+// nf4 (worker/engine/encoding_nf4.cc).
+void Nf4LinearForward(ShardState&, NodeState&);
+void Nf4LinearBackward(ShardState&, NodeState&);
+
 // int8_fake: forward on rounded values, gradients straight through (worker/engine/encoding_fake.cc).
 void FakeLinearForward(ShardState&, NodeState&);
 void FakeLinearBackward(ShardState&, NodeState&);
 void FakeConvForward(ShardState&, NodeState&);
 void FakeConvBackward(ShardState&, NodeState&);
 void FakeEmbeddingForward(ShardState&, NodeState&);
+
+// codebook: the weight is looked up in every forward, its gradient summed per value (worker/engine/encoding_codebook.cc).
+std::shared_ptr<const PackedWeight> PackCodes(const NodeState&);
+void CodebookLinearForward(ShardState&, NodeState&);
+void CodebookLinearBackward(ShardState&, NodeState&);
+void CodebookConvForward(ShardState&, NodeState&);
+void CodebookConvBackward(ShardState&, NodeState&);
+void CodebookEmbeddingForward(ShardState&, NodeState&);
+void CodebookEmbeddingBackward(ShardState&, NodeState&);
 
 }  // namespace kernels
 }  // namespace pare::engine

@@ -204,6 +204,9 @@ void DropoutForward(S& s, N& n) {
 }
 void DropoutBackward(S& s, N& n) { s.AddGrad(n, 0, n.saved.empty() ? n.gradient : n.gradient * n.saved[0]); }
 
+void ScaleForward(S& s, N& n) { n.value = s.Input(n, 0) * n.node->attributes.factor; }
+void ScaleBackward(S& s, N& n) { s.AddGrad(n, 0, n.gradient * n.node->attributes.factor); }
+
 using model::OpType;
 constexpr Kernel kTable[] = {
     {OpType::kInput, Nothing, Nothing},
@@ -227,6 +230,7 @@ constexpr Kernel kTable[] = {
     {OpType::kDropout, DropoutForward, DropoutBackward},
     {OpType::kEmbedding, kernels::EmbeddingForward, kernels::EmbeddingBackward},
     {OpType::kAttention, kernels::AttentionForward, kernels::AttentionBackward},
+    {OpType::kScale, ScaleForward, ScaleBackward},
 };
 static_assert(std::size(kTable) == model::kOpTypeCount, "every operator of model/graph.h needs a row here");
 

@@ -34,14 +34,15 @@ struct NodeState {
   std::vector<int> inputs;
   std::vector<std::string> roles;      // of the parameters: "weight", "bias", …
   std::vector<at::Tensor> parameters;  // views into the flat buffer, in TensorSpec order; buffers (running_mean) too
-  std::vector<at::Tensor> gradients;   // views into the shard's flat gradient; undefined for buffers
+  std::vector<at::Tensor> gradients;   // views into the shard's flat gradient; undefined for buffers and frozen tensors
   NodeKernel kernel;
   std::shared_ptr<const PackedWeight> packed;
   at::Tensor value, gradient;
   at::Tensor workspace;                // reused for the gradient handed to the first input
   bool has_gradient = false;
   bool in_place = false;               // may overwrite its first input's value: nobody else reads it
-  bool wants_gradient = false;         // some parameter lies at or before this node
+  bool wants_gradient = false;         // some tensor that trains lies at or before this node
+  bool trains = false;                 // some tensor of this node trains
   std::vector<at::Tensor> saved;
 };
 
@@ -73,9 +74,10 @@ void LinearForward(ShardState&, NodeState&);
 void LinearBackward(ShardState&, NodeState&);
 void ConvForward(ShardState&, NodeState&);
 void ConvBackward(ShardState&, NodeState&);
-// With another weight than the node's own: one that was decoded or rounded.
+// With another weight than the node's own: one that was decoded or rounded. The backward returns that weight's gradient.
 void ConvWith(ShardState&, NodeState&, const at::Tensor& weight);
-void ConvBackwardWith(ShardState&, NodeState&, const at::Tensor& weight);
+// The gradient of that weight; undefined where nothing of it trains.
+at::Tensor ConvBackwardWith(ShardState&, NodeState&, const at::Tensor& weight);
 void BatchNormForward(ShardState&, NodeState&);
 void BatchNormBackward(ShardState&, NodeState&);
 void LayerNormForward(ShardState&, NodeState&);

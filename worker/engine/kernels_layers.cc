@@ -12,6 +12,14 @@ at::Tensor Rows(const at::Tensor& t) { return t.dim() == 2 ? t : t.reshape({-1, 
 
 std::vector<int64_t> Pair(int64_t h, int64_t w) { return {h, w}; }
 
+// Whether some tensor but the bias trains: the weight, or what an encoding has in its place.
+bool WeightTrains(const NodeState& n) {
+  for (size_t i = 0; i < n.gradients.size(); ++i) {
+    if (n.gradients[i].defined() && !(i == 1 && n.node->attributes.bias)) return true;
+  }
+  return false;
+}
+
 // Heads apart: [n, s, w] → [n·heads, s, w/heads].
 at::Tensor SplitHeads(const at::Tensor& t, int64_t heads) {
   int64_t n = t.size(0), s = t.size(1), d = t.size(2) / heads;
@@ -37,8 +45,8 @@ void LinearForward(ShardState& shard, NodeState& n) {
 
 void LinearBackward(ShardState& shard, NodeState& n) {
   at::Tensor x = Rows(shard.Input(n, 0)), dy = Rows(n.gradient);
-  at::mm_out(n.gradients[0], dy.t(), x);
-  if (n.node->attributes.bias) at::sum_out(n.gradients[1], dy, 0);
+  if (n.gradients[0].defined()) at::mm_out(n.gradients[0], dy.t(), x);
+  if (n.node->attributes.bias && n.gradients[1].defined()) at::sum_out(n.gradients[1], dy, 0);
   if (!shard.Wants(n, 0)) return;
   const at::Tensor& input = shard.Input(n, 0);
   if (!n.workspace.defined() || n.workspace.sizes() != input.sizes()) n.workspace = at::empty(input.sizes(), input.options());
@@ -48,7 +56,10 @@ void LinearBackward(ShardState& shard, NodeState& n) {
 }
 
 void ConvForward(ShardState& shard, NodeState& n) { ConvWith(shard, n, n.parameters[0]); }
-void ConvBackward(ShardState& shard, NodeState& n) { ConvBackwardWith(shard, n, n.parameters[0]); }
+void ConvBackward(ShardState& shard, NodeState& n) {
+  at::Tensor gradient = ConvBackwardWith(shard, n, n.parameters[0]);
+  if (gradient.defined()) n.gradients[0].copy_(gradient);
+}
 
 void ConvWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
@@ -56,24 +67,24 @@ void ConvWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
                             Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0), a.groups);
 }
 
-void ConvBackwardWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
+at::Tensor ConvBackwardWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
   std::vector<int64_t> bias_sizes = {a.out_channels};
   auto [dx, dw, db] = at::convolution_backward(n.gradient, shard.Input(n, 0), weight, a.bias ? at::OptionalIntArrayRef(bias_sizes) : at::OptionalIntArrayRef(),
                                                Pair(a.stride_h, a.stride_w), Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0),
-                                               a.groups, {shard.Wants(n, 0), true, a.bias});
-  n.gradients[0].copy_(dw);
-  if (a.bias) n.gradients[1].copy_(db);
+                                               a.groups, {shard.Wants(n, 0), WeightTrains(n), a.bias && n.gradients[1].defined()});
+  if (db.defined()) n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);
+  return dw;
 }
 
 // Training: statistics of this shard only ("ghost batch norm"); the caller folds saved[0] (mean) and saved[1] (1/√(var + ε))
-// of all shards into the running statistics, in shard order.
+// of all shards into the running statistics, in shard order. A frozen one uses its running statistics and leaves them alone.
 void BatchNormForward(ShardState& shard, NodeState& n) {
   const model::Attributes& a = n.node->attributes;
   const at::Tensor& x = shard.Input(n, 0);
   at::Tensor none;
-  if (shard.training) {
+  if (shard.training && n.trains) {
     auto [y, mean, inverse] = at::native_batch_norm(x, n.parameters[0], n.parameters[1], none, none, true, a.momentum, a.epsilon);
     n.value = y;
     n.saved = {mean, inverse};
@@ -86,11 +97,16 @@ void BatchNormBackward(ShardState& shard, NodeState& n) {
   const model::Attributes& a = n.node->attributes;
   std::array<bool, 3> wanted = {shard.Wants(n, 0), true, true};
   at::Tensor none;
+  if (!n.trains) {
+    auto fixed = at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], n.parameters[2], n.parameters[3], none, none, false,
+                                                a.epsilon, {true, false, false});
+    return shard.AddGrad(n, 0, std::get<0>(fixed));
+  }
   auto [dx, dw, db] =
       shard.training ? at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], none, none, n.saved[0], n.saved[1], true, a.epsilon, wanted)
                      : at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], n.parameters[2], n.parameters[3], none, none, false, a.epsilon, wanted);
-  n.gradients[0].copy_(dw);
-  n.gradients[1].copy_(db);
+  if (n.gradients[0].defined()) n.gradients[0].copy_(dw);
+  if (n.gradients[1].defined()) n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);
 }
 
@@ -103,9 +119,9 @@ void LayerNormForward(ShardState& shard, NodeState& n) {
 
 void LayerNormBackward(ShardState& shard, NodeState& n) {
   auto [dx, dw, db] = at::native_layer_norm_backward(n.gradient, shard.Input(n, 0), {n.node->attributes.features}, n.saved[0], n.saved[1],
-                                                     n.parameters[0], n.parameters[1], {shard.Wants(n, 0), true, true});
-  n.gradients[0].copy_(dw);
-  n.gradients[1].copy_(db);
+                                                     n.parameters[0], n.parameters[1], {shard.Wants(n, 0), n.trains, n.trains});
+  if (n.gradients[0].defined()) n.gradients[0].copy_(dw);
+  if (n.gradients[1].defined()) n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);
 }
 
@@ -116,6 +132,7 @@ void EmbeddingForward(ShardState& shard, NodeState& n) {
 }
 
 void EmbeddingBackward(ShardState&, NodeState& n) {
+  if (!n.trains) return;
   n.gradients[0].copy_(at::embedding_dense_backward(n.gradient, n.saved[0], n.node->attributes.vocabulary, -1, false));
 }
 

@@ -12,6 +12,7 @@
 #include "model/encoding.h"
 #include "worker/collective/collective.h"
 #include "worker/engine/device.h"
+#include "worker/engine/execution_kernels.h"
 #include "worker/engine/flush_denormals.h"
 #include "worker/engine/kernels.h"
 #include "worker/engine/loss.h"
@@ -140,6 +141,9 @@ class TorchNetwork : public Network {
   at::TensorOptions Floats() const { return at::TensorOptions(at::kFloat).device(device_); }
   static std::span<float> Span(at::Tensor& t) { return {t.data_ptr<float>(), static_cast<size_t>(t.numel())}; }
 
+  // The others lie beside the flat buffer: neither gradient nor optimizer state exists for them.
+  bool Trains(const TensorSpec& spec) const { return spec.trainable && !options_.frozen.contains(spec.name); }
+
   void LayOut() {
     int64_t parameters = 0, buffers = 0;
     for (const TensorSpec& spec : info_.tensors) {
@@ -148,9 +152,10 @@ class TorchNetwork : public Network {
         continue;
       }
       int64_t size = model::ElementCount(spec.shape);
-      int64_t& end = spec.trainable ? parameters : buffers;
-      slots_.emplace(spec.name, Slot{!spec.trainable, end, {}});
-      if (spec.trainable) layout_.push_back({spec.name, end, size, spec.prunable});
+      bool trains = Trains(spec);
+      int64_t& end = trains ? parameters : buffers;
+      slots_.emplace(spec.name, Slot{!trains, end, {}});
+      if (trains) layout_.push_back({spec.name, end, size, spec.prunable});
       end += RoundUp(size);
     }
     flat_ = at::zeros({parameters}, Floats());
@@ -182,7 +187,8 @@ class TorchNetwork : public Network {
         NodeState n;
         n.node = &graph_.nodes[i];
         n.ordinal = static_cast<int>(i);
-        n.kernel = KernelOf(*n.node);
+        auto way = options_.execution.find(n.node->name);
+        n.kernel = way == options_.execution.end() ? KernelOf(*n.node) : KernelOf(*n.node, way->second);
         for (const std::string& input : n.node->inputs) {
           n.inputs.push_back(graph_.IndexOf(input));
           n.wants_gradient = n.wants_gradient || shard.nodes[static_cast<size_t>(n.inputs.back())].wants_gradient;
@@ -191,9 +197,10 @@ class TorchNetwork : public Network {
           const TensorSpec& spec = info_.tensors[tensor];
           n.roles.push_back(spec.role);
           n.parameters.push_back(View(spec));
-          n.gradients.push_back(spec.trainable ? Slice(shard_gradients_[s], slots_.at(spec.name).offset, spec.shape) : at::Tensor());
-          n.wants_gradient = n.wants_gradient || spec.trainable;
+          n.gradients.push_back(Trains(spec) ? Slice(shard_gradients_[s], slots_.at(spec.name).offset, spec.shape) : at::Tensor());
+          n.trains = n.trains || Trains(spec);
         }
+        n.wants_gradient = n.wants_gradient || n.trains;
         n.in_place = InputIsFree(graph_.nodes[i]);
         shard.nodes.push_back(std::move(n));
       }
@@ -229,7 +236,7 @@ class TorchNetwork : public Network {
     int64_t readers = 0;
     for (const model::Node& other : graph_.nodes) readers += std::count(other.inputs.begin(), other.inputs.end(), node.inputs[0]);
     using enum model::OpType;
-    constexpr std::array kReadsInputsOnly = {kLinear, kConv2d, kBatchNorm2d, kLayerNorm, kAdd};
+    constexpr std::array kReadsInputsOnly = {kLinear, kConv2d, kBatchNorm2d, kLayerNorm, kAdd, kScale};
     model::OpType producer = graph_.Find(node.inputs[0])->op;
     return readers == 1 && std::count(kReadsInputsOnly.begin(), kReadsInputsOnly.end(), producer) > 0;
   }
@@ -384,7 +391,7 @@ class TorchNetwork : public Network {
   void UpdateRunningStatistics(int64_t n) {
     c10::InferenceMode inference;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (graph_.nodes[i].op != model::OpType::kBatchNorm2d) continue;
+      if (graph_.nodes[i].op != model::OpType::kBatchNorm2d || !shards_[0].nodes[i].trains) continue;
       const model::Attributes& a = graph_.nodes[i].attributes;
       at::Tensor mean = at::zeros({a.features}, Floats()), variance = at::zeros({a.features}, Floats());
       int used = 0;
@@ -452,6 +459,12 @@ Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, cons
     if (KernelOf(node).forward == nullptr) {
       return Error{ErrorCode::kInvalid, "node '" + node.name + "': the engine has no " + std::string(model::ToString(node.op)) + " with encoding " +
                                             std::string(model::ToString(node.attributes.encoding))};
+    }
+  }
+  for (const auto& [node, way] : options.execution) {
+    const model::Node* found = graph.Find(node);
+    if (found == nullptr || KernelOf(*found, way).forward == nullptr || (way == "sparse" && options.device != "cpu")) {
+      return Error{ErrorCode::kInvalid, "node '" + node + "' cannot run as '" + way + "'" + (found == nullptr ? ": the model has no such node" : " on " + options.device)};
     }
   }
   for (const std::string& tap : options.taps) {

@@ -4,14 +4,17 @@
 // Each shard runs on one thread with one intra-op thread; gradients are summed in the fixed binary-tree order of
 // worker/collective; any number of threads gives the same bits. Draws (dropout) are keyed by (seed, epoch, batch, shard).
 //
-// All trainable parameters lie in one contiguous float buffer in the order of GraphInfo.tensors, gradients and optimizer
-// state in parallel buffers: an optimizer step is one pass over memory. No torch type appears here, so that callers do
+// All parameters that train lie in one contiguous float buffer in the order of GraphInfo.tensors, gradients and optimizer
+// state in parallel buffers: an optimizer step is one pass over memory. Frozen ones lie elsewhere, have no gradient, and
+// the backward pass ends where nothing before trains. No torch type appears here, so that callers do
 // not pay for torch's headers. Not thread-safe: one caller at a time; it uses its own threads inside.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +33,8 @@ struct NetworkOptions {
   uint64_t seed = 0;           // for dropout
   // Nodes whose values a caller reads (Observe) or matches (LossOptions.tap_targets).
   std::vector<std::string> taps;
+  std::map<std::string, std::string> execution;  // by node, how a linear runs where nothing trains: worker/engine/execution.h
+  std::set<std::string> frozen;  // names of tensors that do not train; a batch norm without one that does keeps its statistics
 };
 
 // What a training batch is keyed by: draws depend on it, nothing else.
@@ -58,7 +63,7 @@ struct BatchResult {
   int64_t labelled = 0;  // samples with a label
 };
 
-// Where a tensor's values lie in the flat parameter buffer.
+// Where the values of a tensor that trains lie in the flat parameter buffer.
 struct ParameterSlice {
   std::string name;
   int64_t offset = 0;

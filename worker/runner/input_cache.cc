@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "storage/layered.h"
+
 namespace pare::runner {
 namespace {
 
@@ -57,13 +59,9 @@ Result<std::shared_ptr<const LoadedCheckpoint>> InputCache::Checkpoint(const Dig
   if (auto found = Find(key)) return std::static_pointer_cast<const LoadedCheckpoint>(found);
   auto loaded = std::make_shared<LoadedCheckpoint>();
   ASSIGN_OR_RETURN(loaded->artifact, storage::GetArtifact(blobs_, artifact));
-  auto blob = loaded->artifact.blobs.find("checkpoint");
-  if (loaded->artifact.kind != "checkpoint" || blob == loaded->artifact.blobs.end()) {
-    return Error{ErrorCode::kInvalid, "artifact " + artifact.brief() + " is of kind '" + loaded->artifact.kind +
-                                          "', a checkpoint is needed"};
-  }
-  ASSIGN_OR_RETURN(storage::BlobView view, blobs_.Get(blob->second.digest));
-  ASSIGN_OR_RETURN(loaded->checkpoint, storage::DecodeCheckpoint(view.bytes, &blobs_));
+  auto checkpoint = storage::GetArtifactCheckpoint(blobs_, loaded->artifact);
+  if (!checkpoint.ok()) return checkpoint.error().With("artifact " + artifact.brief());
+  loaded->checkpoint = *std::move(checkpoint);
   Insert(key, loaded, BytesOf(loaded->checkpoint));
   return std::shared_ptr<const LoadedCheckpoint>(loaded);
 }

@@ -1,6 +1,7 @@
 #include "worker/runner/step_train.h"
 
 #include "common/log.h"
+#include "model/encoding.h"
 #include "model/initialize.h"
 
 namespace pare::runner {
@@ -46,13 +47,14 @@ Result<TrainPlan> PlanTraining(StepContext& context, const LoadedCheckpoint& mod
   return plan;
 }
 
-Result<StepOutput> TrainAndStore(StepContext& context, const StepData& data, TrainPlan plan) {
+Result<Trained> RunTraining(StepContext& context, const StepData& data, TrainPlan plan) {
+  if (plan.frozen.empty()) TRY(model::CheckTrainable(plan.from.graph));
   const model::Graph& graph = plan.graph ? *plan.graph : plan.from.graph;
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(graph));
   TRY(model::CheckWeights(info, plan.weights));
   methods::ApplyMasks(plan.from.masks, plan.weights);
   TrainJob job{graph, info, std::move(plan.weights), plan.from.masks, *data.dataset, data.spec, std::move(plan.options), plan.range,
-               std::move(plan.gradual), plan.teacher.get(), std::move(plan.taps), context.spec.seed, context.assignment.key};
+               std::move(plan.gradual), plan.teacher.get(), std::move(plan.taps), std::move(plan.frozen), context.spec.seed, context.assignment.key};
   job.device = context.environment.device;
   job.threads = context.environment.threads;
   job.snapshot_every_epochs = static_cast<int64_t>(Hint(context.assignment.hints, "snapshot_every_epochs"));
@@ -67,7 +69,12 @@ Result<StepOutput> TrainAndStore(StepContext& context, const StepData& data, Tra
   const bool bytes = data.dataset->train.samples.dtype() == model::DType::kU8;
   checkpoint.notes["data"] = {{"fingerprint", data.spec.fingerprint.hex()}, {"divisor", bytes ? 255 : 1},
                               {"offset", data.spec.offset}, {"scale", data.spec.scale}};
-  return MakeCheckpoint(context, std::move(checkpoint), &trained.history);
+  return Trained{std::move(checkpoint), std::move(trained.history)};
+}
+
+Result<StepOutput> TrainAndStore(StepContext& context, const StepData& data, TrainPlan plan) {
+  ASSIGN_OR_RETURN(Trained trained, RunTraining(context, data, std::move(plan)));
+  return MakeCheckpoint(context, std::move(trained.checkpoint), &trained.history);
 }
 
 Result<StepOutput> RunTrain(StepContext& context) {

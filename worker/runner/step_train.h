@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "worker/runner/steps.h"
 #include "worker/runner/training.h"
@@ -21,11 +22,19 @@ struct TrainPlan {
   // `weights`; they are dropped from the result.
   std::optional<model::Graph> graph = std::nullopt;
   std::vector<std::string> taps = {};
+  std::set<std::string> frozen = {};  // tensors that do not train
 };
 
 // Reads `train` and the epoch range of the step's params; weights come from input `rewind` if there is one, else from `model`.
 Result<TrainPlan> PlanTraining(StepContext& context, const LoadedCheckpoint& model);
 
+// Trains and leaves the checkpoint to the caller. kInvalid: a layer whose encoding cannot be trained, unless others are frozen
+// because adapters beside it do.
+struct Trained {
+  storage::Checkpoint checkpoint;
+  std::vector<EpochRecord> history;
+};
+Result<Trained> RunTraining(StepContext& context, const StepData& data, TrainPlan plan);
 Result<StepOutput> TrainAndStore(StepContext& context, const StepData& data, TrainPlan plan);
 
 }  // namespace pare::runner

@@ -11,6 +11,8 @@ constexpr StepKind kKinds[] = {
     {"retrain", RunTrain},         {"prune", RunPrune},   {"evaluate", RunEvaluate},
     {"logits", RunLogits},         {"distill", RunDistill}, {"choose", RunChoose},
     {"adopt", RunAdopt},           {"compare", RunCompare}, {"sensitivity", RunSensitivity},
+    {"spectrum", RunSpectrum},     {"low_rank", RunLowRank}, {"lora", RunLora},
+    {"qlora", RunQlora},           {"quantize", RunQuantize},
 };
 
 }  // namespace
@@ -58,14 +60,14 @@ Result<storage::BlobReference> PutBlob(StepContext& context, std::string_view by
   return storage::BlobReference{digest, static_cast<int64_t>(bytes.size())};
 }
 
-Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint,
-                                  const std::vector<EpochRecord>* history) {
+Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint, const std::vector<EpochRecord>* history,
+                                  const storage::Checkpoint* whole) {
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(checkpoint.graph));
   // Every blob of the checkpoint is one of the artifact: what a manifest names is what must stay in a store.
   ASSIGN_OR_RETURN(storage::StoredCheckpoint stored, storage::PutCheckpoint(context.environment.blobs, checkpoint));
   StepOutput output;
   output.kind = "checkpoint";
-  output.results = model::ToJson(model::Summarize(checkpoint.graph, info, checkpoint.tensors, checkpoint.masks));
+  output.results = model::ToJson(model::Summarize(checkpoint.graph, info, (whole ? whole : &checkpoint)->tensors, (whole ? whole : &checkpoint)->masks));
   output.results["checkpoint_bytes"] = stored.bytes;
   if (history != nullptr) {
     Json epochs = Json::array();

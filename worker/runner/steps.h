@@ -67,6 +67,11 @@ Result<StepOutput> RunEvaluate(StepContext& context);
 Result<StepOutput> RunSensitivity(StepContext& context);
 // Input "model" → the method of the step's name → checkpoint; what the method says of layers is `report` in the results.
 Result<StepOutput> RunRewrite(StepContext& context);
+Result<StepOutput> RunSpectrum(StepContext& context);
+Result<StepOutput> RunLowRank(StepContext& context);
+Result<StepOutput> RunLora(StepContext& context);
+Result<StepOutput> RunQlora(StepContext& context);
+Result<StepOutput> RunQuantize(StepContext& context);
 Result<StepOutput> RunLogits(StepContext& context);
 Result<StepOutput> RunDistill(StepContext& context);
 Result<StepOutput> RunChoose(StepContext& context);
@@ -82,7 +87,8 @@ struct StepData {
 Result<StepData> LoadData(StepContext& context);
 Result<storage::BlobReference> PutBlob(StepContext& context, std::string_view bytes);
 // Encodes, stores and summarizes; history: of the training, nullptr if there was none.
-Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint,
-                                  const std::vector<EpochRecord>* history);
+// Of a layer (storage/layered.h) the summary is that of the `whole` network.
+Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint, const std::vector<EpochRecord>* history,
+                                  const storage::Checkpoint* whole = nullptr);
 
 }  // namespace pare::runner

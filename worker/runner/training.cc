@@ -90,7 +90,7 @@ Status Trainer::Prepare(std::optional<Snapshot> resume) {
   batches_ = (rows + job_.options.batch_size - 1) / job_.options.batch_size;
   labels_.resize(static_cast<size_t>(batch));
   if (resume) {
-    job_.weights = std::move(resume->weights);
+    for (auto& [name, tensor] : resume->weights) job_.weights.insert_or_assign(name, std::move(tensor));
     job_.masks = std::move(resume->masks);
     position_ = std::move(resume->position);
     if (position_.epoch < job_.range.start || position_.epoch > job_.range.stop || position_.batch < 0 ||
@@ -107,6 +107,7 @@ Status Trainer::Prepare(std::optional<Snapshot> resume) {
   options.max_batch = std::max(batch, kEvaluationBatch);
   options.seed = job_.seed;
   options.taps = job_.taps;
+  options.frozen = job_.frozen;
   ASSIGN_OR_RETURN(network_, engine::Network::Create(job_.graph, job_.weights, options));
   optimizer_ = engine::Optimizer::Create(job_.options.optimizer, static_cast<int64_t>(network_->parameters().size()));
   if (resume) TRY(optimizer_->SetState(resume->optimizer));
@@ -337,7 +338,9 @@ Snapshot Trainer::Capture() const {
   if (!movement_.empty()) {
     sums.emplace(kMovementSum, model::Tensor::Of<float>(model::DType::kF32, {static_cast<int64_t>(movement_.size())}, std::span<const float>(movement_)));
   }
-  return {network_->Weights(), job_.masks, optimizer_->State(), std::move(sums), position_};
+  model::TensorMap weights = network_->Weights();
+  for (const std::string& name : job_.frozen) weights.erase(name);
+  return {std::move(weights), job_.masks, optimizer_->State(), std::move(sums), position_};
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ struct TrainJob {
   // Teaches beside the labels, and alone where a sample has none that may be used. Null: samples without a label are left out.
   Teacher* teacher = nullptr;
   std::vector<std::string> taps;  // nodes whose values the teacher gives targets for
+  std::set<std::string> frozen = {};  // tensors that keep their values: no gradient, no update, not in snapshots
   uint64_t seed = 0;
   StepKey step;  // whose snapshots these are
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 
+#include "methods/quantize.h"
 #include "model/encoding.h"
 #include "model/initialize.h"
 #include "tests/worker/engine/reference_values.h"
@@ -46,6 +47,12 @@ model::TensorMap WeightsOf(const Graph& graph) {
       tensor = model::Tensor(model::DType::kI8, tensor.shape());
       auto codes = tensor.mutable_values<int8_t>();
       for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<int8_t>(static_cast<int>(i * 37 % 256) - 128);
+    } else if (tensor.dtype() == model::DType::kU8) {
+      tensor = model::Tensor(model::DType::kU8, tensor.shape());
+      auto codes = tensor.mutable_values<uint8_t>();
+      for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i * 37 % 256);
+    } else if (name == "x.weight_values") {
+      for (size_t i = 0; i < static_cast<size_t>(tensor.size()); ++i) tensor.mutable_values<float>()[i] = 0.002f * static_cast<float>(i % 2 ? i : 0 - static_cast<double>(i));
     } else if (name == "x.weight_scale") {
       for (size_t i = 0; i < static_cast<size_t>(tensor.size()); ++i) tensor.mutable_values<float>()[i] = 0.001f * static_cast<float>(i + 1);
     } else if (name == "x.input_scale") {
@@ -186,6 +193,65 @@ TEST(Int8LinearTest, GivesTheSameBitsForAnyNumberOfThreads) {
   std::vector<float> one = Scores(*Make(graph, weights, 4, 1), x, 33);
   EXPECT_EQ(one, Scores(*Make(graph, weights, 4, 1), x, 33)) << "repeated";
   EXPECT_EQ(one, Scores(*Make(graph, weights, 4, 4), x, 33));
+}
+
+TEST(CodebookTest, AValuesGradientIsTheSumOverItsWeightsAndZeroStays) {
+  for (OpType op : {OpType::kLinear, OpType::kConv2d, OpType::kEmbedding}) {
+    Graph graph = GraphOf(op, Encoding::kCodebook, Activations::kFloat);
+    graph.nodes[1].attributes.bits = 3;
+    model::TensorMap weights = WeightsOf(graph);
+    auto& codes = weights.at("x.weight");
+    codes = model::Tensor(model::DType::kU8, codes.shape());
+    for (size_t i = 0; i < static_cast<size_t>(codes.size()); ++i) codes.mutable_values<uint8_t>()[i] = static_cast<uint8_t>(i * 5 % 8);
+    auto dense = *model::DecodeModel(graph, weights);
+    auto network = Make(graph, weights), reference = Make(dense.graph, dense.tensors);
+    std::vector<float> x = Samples(graph, 5);
+    std::vector<int64_t> labels = {0, 1, 2, 0, 1};
+    EXPECT_NEAR(network->TrainBatch(x, labels, {}, {}).loss, reference->TrainBatch(x, labels, {}, {}).loss, 1e-6);
+    std::vector<double> expected(8, 0.0);
+    for (const ParameterSlice& slice : reference->layout()) {
+      if (slice.name != "x.weight") continue;
+      for (size_t i = 0; i < static_cast<size_t>(slice.size); ++i) expected[i * 5 % 8] += reference->gradients()[static_cast<size_t>(slice.offset) + i];
+    }
+    expected[0] = 0.0;
+    for (const ParameterSlice& slice : network->layout()) {
+      if (slice.name != "x.weight_values") continue;
+      for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(network->gradients()[static_cast<size_t>(slice.offset) + i], expected[i], 1e-5) << i;
+    }
+  }
+}
+
+// torch.ao.quantization on random layers (reference/make_quantization.py): the same codes, and outputs that differ by rounding.
+TEST(Int8ParityTest, WeightsAndOutputsEqualTorchAo) {
+  Json reference = ReadReference("quantization.json");
+  ASSERT_EQ(reference.value("cases", Json::array()).size(), 3u);
+  auto flat = [](const Json& rows) {
+    std::vector<float> values;
+    for (const Json& row : rows) {
+      for (const Json& v : row) values.push_back(v.get<float>());
+    }
+    return values;
+  };
+  for (const Json& c : reference["cases"]) {
+    SCOPED_TRACE(c["name"].get<std::string>());
+    auto out = static_cast<int64_t>(c["weight"].size()), in = static_cast<int64_t>(c["weight"][0].size());
+    std::vector<float> weight = flat(c["weight"]), x = flat(c["input"]), expected = flat(c["output"]);
+    auto codes = methods::QuantizeRows(model::Tensor::Of<float>(model::DType::kF32, {out, in}, weight));
+    ASSERT_TRUE(codes.ok());
+    for (int64_t r = 0; r < out; ++r) {
+      EXPECT_EQ(codes->scales.values<float>()[static_cast<size_t>(r)], static_cast<float>(c["scales"][static_cast<size_t>(r)].get<double>()));
+      for (int64_t i = 0; i < in; ++i) {
+        ASSERT_EQ(codes->codes.values<int8_t>()[static_cast<size_t>(r * in + i)], c["codes"][static_cast<size_t>(r)][static_cast<size_t>(i)].get<int>()) << r << " " << i;
+      }
+    }
+    Graph graph{{{"input", OpType::kInput, {}, {.shape = {in}}},
+                 {"x", OpType::kLinear, {"input"}, {.in_features = in, .out_features = out, .encoding = Encoding::kInt8, .activations = Activations::kDynamic}}},
+                "x"};
+    model::TensorMap tensors = {{"x.weight", codes->codes}, {"x.weight_scale", codes->scales},
+                                {"x.bias", model::Tensor::Of<float>(model::DType::kF32, {out}, c["bias"].get<std::vector<float>>())}};
+    std::vector<float> found = Scores(*Make(graph, tensors), x, c["input"].size());
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5 * (1 + std::abs(expected[i]))) << i;
+  }
 }
 
 TEST(Int8FakeTest, TrainingSeesWhatInt8WillCompute) {

@@ -86,6 +86,7 @@ std::vector<Case> Cases() {
       {"dropout", OpType::kDropout, {.probability = 0.4}, {8}},
       {"embedding", OpType::kEmbedding, {.vocabulary = 7, .dimension = 4}, {5}},
       {"attention", OpType::kAttention, {.heads = 2}, {5, 6}},
+      {"scale", OpType::kScale, {.factor = -1.75}, {6}},
       // From 16 channels on images lie with channels innermost.
       {"wide_conv2d", OpType::kConv2d, {.in_channels = 16, .out_channels = 18, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .padding_h = 1, .padding_w = 1}, {16, 5, 4}},
       {"wide_batch_norm2d", OpType::kBatchNorm2d, {.features = 16}, {16, 3, 2}},

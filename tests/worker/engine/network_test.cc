@@ -212,6 +212,61 @@ TEST(NetworkTest, EvaluatesWithRunningStatistics) {
   for (size_t c = 0; c < 3; ++c) EXPECT_NEAR(pair_logits[c], single_logits[c], 1e-6);
 }
 
+TEST(NetworkTest, FrozenTensorsHaveNoGradientAndTheOthersTheirOwn) {
+  for (const char* name : {"mlp", "lenet5", "attention"}) {
+    Graph graph = GraphOf(name);
+    auto info = *model::Analyze(graph);
+    auto weights = model::InitializeWeights(graph, info, 9);
+    NetworkOptions options;
+    options.shards = 2;
+    auto whole = *Network::Create(graph, weights, options);
+    for (size_t t = 0; t < info.tensors.size(); t += 2) options.frozen.insert(info.tensors[t].name);
+    auto part = *Network::Create(graph, weights, options);
+    std::vector<float> x(static_cast<size_t>(5 * model::ElementCount(info.shapes[0])));
+    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(std::cos(0.23 * static_cast<double>(i)));
+    std::vector<int64_t> labels = {0, 1, 2, 1, 0};
+    EXPECT_EQ(whole->TrainBatch(x, labels, {}, {}).loss, part->TrainBatch(x, labels, {}, {}).loss);
+    ASSERT_LT(part->layout().size(), whole->layout().size());
+    for (const ParameterSlice& slice : part->layout()) {
+      EXPECT_FALSE(options.frozen.contains(slice.name));
+      auto same = std::find_if(whole->layout().begin(), whole->layout().end(), [&](const auto& s) { return s.name == slice.name; });
+      auto expected = whole->gradients().subspan(static_cast<size_t>(same->offset), static_cast<size_t>(same->size));
+      auto found = part->gradients().subspan(static_cast<size_t>(slice.offset), static_cast<size_t>(slice.size));
+      for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-6) << name << " " << slice.name << " " << i;
+    }
+    for (const auto& [tensor, value] : part->Weights()) EXPECT_EQ(value.digest(), weights.at(tensor).digest()) << tensor;
+  }
+}
+
+TEST(NetworkTest, AFrozenBatchNormUsesItsStatisticsAndKeepsThem) {
+  Builder b;
+  b.Input({3, 4, 4}).Add("conv", OpType::kConv2d, {.in_channels = 3, .out_channels = 4}).Add("bn", OpType::kBatchNorm2d, {.features = 4});
+  b.Add("flat", OpType::kFlatten, {}).Linear("fc", 64, 3);
+  auto weights = model::InitializeWeights(b.graph, *model::Analyze(b.graph), 3);
+  for (const char* name : {"bn.running_mean", "bn.running_var"}) {
+    model::Tensor values(model::DType::kF32, {4});
+    for (size_t i = 0; i < 4; ++i) values.mutable_values<float>()[i] = 0.5f + 0.25f * static_cast<float>(i);
+    weights[name] = values;
+  }
+  NetworkOptions options;
+  options.frozen = {"bn.weight", "bn.bias"};
+  auto network = *Network::Create(b.graph, weights, options);
+  std::vector<float> x(3 * 48);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(std::sin(1.3 * static_cast<double>(i)));
+  std::vector<int64_t> labels = {0, 2, 1};
+  // The same function as in evaluation, so its gradient is that of the evaluated loss.
+  EXPECT_NEAR(network->TrainBatch(x, labels, {}, {}).loss, network->EvaluateBatch(x, labels, {}).loss, 1e-6);
+  network->TrainBatch(x, labels, {}, {});
+  for (size_t i = 0; i < 16; ++i) {
+    float gradient = network->gradients()[i], &w = network->parameters()[i], kept = w;
+    auto loss = [&](float step) { w = kept + step; return network->EvaluateBatch(x, labels, {}).loss; };
+    EXPECT_NEAR(gradient, (loss(0.01f) - loss(-0.01f)) / 0.02, 2e-3) << i;
+    w = kept;
+  }
+  EXPECT_EQ(network->Weights().at("bn.running_mean").digest(), weights.at("bn.running_mean").digest());
+  EXPECT_EQ(network->Weights().at("bn.running_var").digest(), weights.at("bn.running_var").digest());
+}
+
 TEST(NetworkTest, WeightsComeBackAsGiven) {
   for (const char* name : {"mlp", "lenet5", "resnet", "attention"}) {
     Graph graph = GraphOf(name);
