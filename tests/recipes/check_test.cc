@@ -58,7 +58,7 @@ TEST(CheckTest, UnknownFieldsAreNamedWithTheNearestOne) {
       {"name: test\nmodel: {architecture: mlp}\ndata: {dataset: fashion-mnist}\ntrain:\n  epoch: 3\n",
        "r.yaml:5:3: unknown field 'epoch' in train; did you mean 'epochs'? Allowed: " + std::string(kTrainFields)},
   });
-  EXPECT_EQ(StepError("retrain: {epoch: 3}"), "r.yaml:6:27: unknown field 'epoch' in retrain; did you mean 'epochs'? Allowed: rewind, to, " + std::string(kTrainFields));
+  EXPECT_EQ(StepError("retrain: {epoch: 3}"), "r.yaml:6:27: unknown field 'epoch' in retrain; did you mean 'epochs'? Allowed: rewind, to, init_seed, " + std::string(kTrainFields));
   EXPECT_EQ(StepError("evaluate: {on: test}"), "r.yaml:6:28: unknown field 'on' in evaluate. Allowed: split");
 }
 
@@ -95,7 +95,7 @@ TEST(CheckTest, ValuesOfAWrongTypeOrRangeAreShownWithWhatIsAllowed) {
   EXPECT_EQ(StepError("prune: {sparsity: 1}"), "r.yaml:6:35: sparsity: expected a number from 0 to 0.99999, found 1");
   EXPECT_EQ(StepError("prune: {sparsity: 0.5, targets: []}"), "r.yaml:6:49: targets: expected a pattern or a list of patterns, found []");
   EXPECT_EQ(StepError("prune: {sparsity: 0.5, criterion: magnitud}"),
-            "r.yaml:6:51: criterion: expected one of magnitude, magnitude_l1, magnitude_l2, random, found \"magnitud\"; did you mean 'magnitude'?");
+            "r.yaml:6:51: criterion: expected one of magnitude, magnitude_l1, magnitude_l2, random, taylor, fisher, movement, found \"magnitud\"; did you mean 'magnitude'?");
   EXPECT_EQ(StepError("retrain: {rewind: weights, to: -3}"), "r.yaml:6:48: to: expected init or an epoch number, found -3");
   EXPECT_EQ(StepError("evaluate: {split: test}"), "r.yaml:6:35: split: expected one of validation, found \"test\"");
 }

@@ -203,7 +203,8 @@ TEST(KeyTest, EveryFieldOfPruneChangesThatStep) {
   const std::map<std::string, std::pair<Json, Json>> others = {  // for a one-shot step, for a scheduled one; null: not there
       {"criterion", {"random", "random"}}, {"scope", {"layer", "layer"}}, {"schedule", {nullptr, "linear"}}, {"sparsity", {0.6, nullptr}}, {"init_sparsity", {nullptr, 0.1}},
       {"final_sparsity", {nullptr, 0.8}}, {"start_epoch", {nullptr, 1}}, {"end_epoch", {nullptr, 1.5}}, {"update_frequency", {nullptr, 1}}, {"targets", {"fc1", "fc1"}}, {"ignore", {"fc3", "fc3"}},
-      {"min_density", {0.01, 0.01}}, {"max_density", {0.9, nullptr}}, {"fraction_of_remaining", {nullptr, nullptr}}};
+      {"min_density", {0.01, 0.01}}, {"max_density", {0.9, nullptr}}, {"fraction_of_remaining", {nullptr, nullptr}},
+      {"granularity", {"4x1", "4x1"}}, {"round_to", {nullptr, nullptr}}, {"calibration_samples", {nullptr, nullptr}}};  // the last two need another granularity, criterion
   for (const Field* field : FieldsOf("prune")) {
     std::string name(field->name);
     ASSERT_TRUE(others.count(name)) << "no case for " << name;

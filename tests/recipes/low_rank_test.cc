@@ -46,7 +46,7 @@ TEST(LowRankKindTest, FieldsThatContradictEachOther) {
   EXPECT_THAT(StepError("{low_rank: {energy: 0.9, budget_of: parameters}}"), HasSubstr("budget_of: only with budget"));
   EXPECT_THAT(StepError("{low_rank: {calibration_samples: 2000}}"), HasSubstr("calibration_samples: only with whitened: true"));
   EXPECT_THAT(StepError("{low_rank: {energy: 1.5}}"), HasSubstr("energy"));
-  EXPECT_THAT(StepError("{low_rank: {budget: 0.002}}"), HasSubstr("rank 1 in every layer keeps 0.0061 of the parameters already"));
+  EXPECT_THAT(StepError("{low_rank: {budget: 0.002}}"), HasSubstr("rank 1 in every layer keeps 0.006 of the parameters already"));
 }
 
 TEST(LowRankKindTest, EarlierWeightsDoNotFitAfterwards) {

@@ -58,7 +58,7 @@ void LinearBackward(ShardState& shard, NodeState& n) {
 void ConvForward(ShardState& shard, NodeState& n) { ConvWith(shard, n, n.parameters[0]); }
 void ConvBackward(ShardState& shard, NodeState& n) {
   at::Tensor gradient = ConvBackwardWith(shard, n, n.parameters[0]);
-  if (gradient.defined()) n.gradients[0].copy_(gradient);
+  if (gradient.defined() && n.gradients[0].defined()) n.gradients[0].copy_(gradient);
 }
 
 void ConvWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
@@ -73,7 +73,7 @@ at::Tensor ConvBackwardWith(ShardState& shard, NodeState& n, const at::Tensor& w
   auto [dx, dw, db] = at::convolution_backward(n.gradient, shard.Input(n, 0), weight, a.bias ? at::OptionalIntArrayRef(bias_sizes) : at::OptionalIntArrayRef(),
                                                Pair(a.stride_h, a.stride_w), Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0),
                                                a.groups, {shard.Wants(n, 0), WeightTrains(n), a.bias && n.gradients[1].defined()});
-  if (db.defined()) n.gradients[1].copy_(db);
+  if (db.defined() && n.gradients[1].defined()) n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);
   return dw;
 }

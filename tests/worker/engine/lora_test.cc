@@ -70,7 +70,8 @@ TEST_P(PeftTest, TrainsAndMergesAsPeftDoes) {
   plain->EvaluateBatch(samples, labels, logits);
   network->EvaluateBatch(samples, labels, unmerged);
   for (size_t i = 0; i < logits.size(); ++i) {
-    EXPECT_NEAR(logits[i], reference["merged_logits"][i].get<float>(), 5e-6);
+    // Weights agree within 2e-6, a logit sums two dozen of them.
+    EXPECT_NEAR(logits[i], reference["merged_logits"][i].get<float>(), 2e-5);
     EXPECT_NEAR(logits[i], unmerged[i], 5e-6);
   }
 }
