@@ -25,7 +25,7 @@ using model::Tensor;
 
 Model Mlp() {
   Model m;
-  m.graph = *model::BuildArchitecture("mlp", {{"hidden", {20, 12}}}, {1, 6, 6}, 3);
+  m.graph = *model::BuildArchitecture("mlp", {{"hidden", {20, 14}}}, {1, 6, 6}, 3);
   m.tensors = model::InitializeWeights(m.graph, *model::Analyze(m.graph), 5);
   return m;
 }
@@ -73,7 +73,7 @@ TEST(QuantizeInt8Test, KeepsZerosAndMasksAndNamesWhatItLeavesAlone) {
   EXPECT_EQ(layers[0].bytes_before, 4 * 720);
   EXPECT_EQ(layers[0].bytes_after, 720 + 4 * 20);
   EXPECT_FALSE(layers[2].quantized);
-  EXPECT_NE(layers[2].reason.find("too small: 3 rows of 12 weights"), std::string::npos) << layers[2].reason;
+  EXPECT_NE(layers[2].reason.find("too small: 3 rows of 14 weights"), std::string::npos) << layers[2].reason;
   auto q = QuantizeInt8(m, options);
   ASSERT_TRUE(q.ok()) << q.error().message;
   EXPECT_EQ(q->graph.Find("fc1")->attributes.encoding, Encoding::kInt8);
