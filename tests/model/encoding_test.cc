@@ -130,7 +130,8 @@ TEST(EncodingTest, Nf4IsTwoCodesAByteAndScalesInBlocks) {
   graph.nodes[1].attributes.block_size = 8;
   auto names = [&] {
     std::vector<std::string> list;
-    for (const TensorSpec& spec : Analyze(graph)->tensors) list.push_back(spec.name + " " + std::string(ToString(spec.dtype)) + " " + ToString(spec.shape));
+    GraphInfo present = *Analyze(graph);
+    for (const TensorSpec& spec : present.tensors) list.push_back(spec.name + " " + std::string(ToString(spec.dtype)) + " " + ToString(spec.shape));
     return list;
   };
   EXPECT_EQ(names(), (std::vector<std::string>{"x.weight U8 [12]", "x.bias F32 [4]", "x.weight_scale I8 [3]", "x.weight_steps F32 [2]"}));

@@ -84,7 +84,8 @@ TEST(SpectraTest, FactorsOfEveryRankLoseTheRestOfTheEnergy) {
 }
 
 TEST(SpectraTest, EqualTorchLinalgSvdPlainAndWhitened) {
-  for (const Json& reference : ReadReference("low_rank.json").at("spectra")) {
+  const Json stored = ReadReference("low_rank.json");
+  for (const Json& reference : stored.at("spectra")) {
     model::Shape shape = reference["shape"];
     auto matrix = reference["matrix"].get<std::vector<float>>();
     auto covariance = reference["covariance"].get<std::vector<double>>();

@@ -107,7 +107,8 @@ TEST_F(LowRankStepTest, LayersAboveBreakEvenAreNamedWithTheReason) {
 TEST_F(LowRankStepTest, ABudgetIsKept) {
   Digest low = LowRankOf(Trained(), RankParams("budget", 0.6));
   int64_t kept = 0;
-  for (const Json& layer : ResultsOf(low)["layers"]) kept += layer["size"].get<int64_t>();
+  Json results = ResultsOf(low);
+  for (const Json& layer : results["layers"]) kept += layer["size"].get<int64_t>();
   EXPECT_LE(kept, static_cast<int64_t>(0.6 * (160 + 70 + 21)));
   EXPECT_GE(kept, static_cast<int64_t>(0.4 * (160 + 70 + 21)));
 }
