@@ -28,11 +28,9 @@ struct Iterated {
 };
 
 // Lloyd's iterations on sorted weights; sums[i] is the sum of the first i.
-Iterated Iterate(std::span<const float> sorted, std::span<const double> sums, std::vector<double> values) {
-  Iterated result;
+std::vector<double> Iterate(std::span<const float> sorted, std::span<const double> sums, std::vector<double> values) {
   for (int iteration = 0; iteration < kMaxIterations; ++iteration) {
     std::vector<double> moved;
-    result.gain = 0.0;
     size_t first = 0;
     for (size_t c = 0; c < values.size(); ++c) {
       // Weights up to the middle between two values belong to the lower one.
@@ -44,16 +42,67 @@ Iterated Iterate(std::span<const float> sorted, std::span<const double> sums, st
       }
       // Without weights it stays where it is: others may come to it.
       moved.push_back(last > first ? (sums[last] - sums[first]) / static_cast<double>(last - first) : values[c]);
-      result.gain += static_cast<double>(last - first) * moved.back() * moved.back();
       first = last;
     }
     bool same = moved == values;
     values = std::move(moved);
     if (same) break;
   }
-  result.values = std::move(values);
-  return result;
+  return values;
 }
+
+// The best runs of sorted weights, found over all ways to cut them at `edges` (Wang & Song 2011, Ckmeans.1d.dp; the best
+// first cut moves only up with the end, so each row of the table is found by halving).
+class BestRuns {
+ public:
+  BestRuns(std::span<const double> sums, std::vector<size_t> edges) : sums_(sums), edges_(std::move(edges)) {}
+
+  // Their means. REQUIRES: 1 ≤ count < edges.
+  std::vector<double> Means(size_t count) {
+    const size_t ends = edges_.size();
+    std::vector<std::vector<uint32_t>> cuts;
+    below_.assign(ends, kImpossible);
+    below_[0] = 0.0;
+    for (size_t run = 0; run < count; ++run) {
+      row_.assign(ends, kImpossible);
+      cut_.assign(ends, 0);
+      Fill(run + 1, ends - 1, run, ends - 2);
+      below_ = row_;
+      cuts.push_back(cut_);
+    }
+    std::vector<double> means(count);
+    for (size_t run = count, end = ends - 1; run-- > 0; end = cuts[run][end]) {
+      size_t first = edges_[cuts[run][end]], last = edges_[end];
+      means[run] = (sums_[last] - sums_[first]) / static_cast<double>(last - first);
+    }
+    return means;
+  }
+
+ private:
+  static constexpr double kImpossible = 1e300;
+
+  // Squared error of one run, less the sum of squares that every way to cut has.
+  double Cost(size_t from, size_t to) const {
+    double sum = sums_[edges_[to]] - sums_[edges_[from]];
+    return -sum * sum / static_cast<double>(edges_[to] - edges_[from]);
+  }
+  void Fill(size_t low, size_t high, size_t least, size_t most) {
+    if (low > high) return;
+    size_t middle = low + (high - low) / 2;
+    for (size_t cut = least; cut <= std::min(most, middle - 1); ++cut) {
+      if (below_[cut] >= kImpossible) continue;
+      double cost = below_[cut] + Cost(cut, middle);
+      if (cost < row_[middle]) row_[middle] = cost, cut_[middle] = static_cast<uint32_t>(cut);
+    }
+    if (middle > low) Fill(low, middle - 1, least, cut_[middle]);
+    Fill(middle + 1, high, cut_[middle], most);
+  }
+
+  std::span<const double> sums_;
+  std::vector<size_t> edges_;
+  std::vector<double> below_, row_;
+  std::vector<uint32_t> cut_;
+};
 
 Status ClusterNode(Model& model, Node& node, int bits, LayerClusters& layer) {
   auto shape = model::WeightShape(node);
@@ -107,15 +156,13 @@ std::vector<float> ClusterValues(std::span<const float> weights, int64_t count) 
   std::sort(sorted.begin(), sorted.end());
   std::vector<double> sums = {0.0};  // of the first i
   for (float w : sorted) sums.push_back(sums.back() + w);
-  double low = sorted.front(), step = (static_cast<double>(sorted.back()) - low) / static_cast<double>(std::max<int64_t>(count - 1, 1));
-  std::vector<double> linear, even;
-  for (int64_t i = 0; i < count; ++i) {
-    linear.push_back(low + static_cast<double>(i) * step);
-    even.push_back(sorted[static_cast<size_t>((2 * i + 1) * static_cast<int64_t>(sorted.size()) / (2 * count))]);
-  }
-  Iterated a = Iterate(sorted, sums, std::move(linear)), b = Iterate(sorted, sums, std::move(even));
+  // Exact for up to kMaxCuts weights; of more, runs of equal numbers are kept together at first.
+  size_t n = sorted.size(), pieces = std::min(n, kMaxCuts);
+  std::vector<size_t> edges;
+  for (size_t i = 0; i <= pieces; ++i) edges.push_back(i * n / pieces);
+  std::vector<double> best = BestRuns(sums, std::move(edges)).Means(std::min(static_cast<size_t>(count), pieces));
   std::vector<float> rounded;
-  for (double v : b.gain > a.gain ? b.values : a.values) rounded.push_back(static_cast<float>(v));
+  for (double v : Iterate(sorted, sums, std::move(best))) rounded.push_back(static_cast<float>(v));
   std::sort(rounded.begin(), rounded.end());
   std::vector<int64_t> used(rounded.size(), 0);
   for (float w : sorted) ++used[Nearest(rounded, w)];

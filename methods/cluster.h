@@ -2,10 +2,10 @@
 // the line. The layer becomes the encoding "codebook" (model/encoding.h): codes and values. Training it afterwards moves the
 // shared values, as in the paper; the checkpoint codec spends on a code what it carries.
 //
-//  - Two starts: values at equal distances between the smallest and the largest weight ("linear", which the paper found best:
-//    it keeps the rare large weights), and values at equal shares of the weights. From each, Lloyd's iterations on the sorted
-//    weights until nothing moves, at most kMaxIterations; the smaller squared error is taken, the first if they are equal.
-//    Sums are doubles in sorted order: the same anywhere.
+//  - On a line the best clusters are runs of the sorted weights, and dynamic programming finds them (Wang & Song 2011,
+//    Ckmeans.1d.dp): exactly for up to kMaxCuts weights; more are first taken in kMaxCuts runs of equal numbers, and Lloyd's
+//    iterations on all of them follow until nothing moves, at most kMaxIterations. Sums are doubles in sorted order: the same
+//    anywhere.
 //  - Code 0 is the value 0, for weights that a mask removed or that are zero; it never moves. The others are shared by the
 //    remaining weights in rising order, 2^bits − 1 of them at most; one that no weight uses is dropped.
 //  - A layer with fewer than kMinWeightsPerValue weights per value is left alone, with the reason.
@@ -22,6 +22,7 @@
 namespace pare::methods {
 
 inline constexpr int kMaxIterations = 200;
+inline constexpr size_t kMaxCuts = 4096;
 inline constexpr int64_t kMinWeightsPerValue = 8;
 
 struct LayerClusters {
