@@ -7,6 +7,9 @@ std::vector<Kind> MakeKinds() {
   std::vector<Kind> kinds = {
       PruneKind(),
       RetrainKind(),
+      StudentKind(),
+      DistillKind(),
+      SelfDistillKind(),
       EvaluateKind(),
   };
   for (const methods::Method& method : methods::Methods()) {
@@ -17,7 +20,7 @@ std::vector<Kind> MakeKinds() {
   return kinds;
 }
 
-constexpr std::string_view kLaterKinds[] = {"distill", "low_rank", "quantize", "lora", "self_distill", "measure"};
+constexpr std::string_view kLaterKinds[] = {"low_rank", "quantize", "lora", "measure"};
 
 }  // namespace
 

@@ -48,6 +48,9 @@ std::span<const std::string_view> LaterKinds();
 
 Kind PruneKind();
 Kind RetrainKind();
+Kind StudentKind();
+Kind DistillKind();
+Kind SelfDistillKind();
 Kind EvaluateKind();
 Kind RewriteKind(const methods::Method& method);
 
