@@ -88,6 +88,7 @@ std::unique_ptr<CLI::App> MakeApp(Context& context) {
   AddPlanCommand(*app, context);
   AddJobCommands(*app, context);
   AddModelCommands(*app, context);
+  AddStoreCommands(*app, context);
   AddSystemCommands(*app, context);
   // For the list only: main hands these two over before it parses anything.
   app->add_subcommand("coordinator", "Serves a store: schedules jobs over workers. `pare coordinator --help`")->group("Cluster");

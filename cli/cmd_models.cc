@@ -68,7 +68,7 @@ Result<Exported> FetchModel(const Target& target, const std::string& name) {
     auto reference = artifact.blobs.find("checkpoint");
     if (reference == artifact.blobs.end()) return Error{ErrorCode::kCorrupt, "it holds no checkpoint"};
     ASSIGN_OR_RETURN(storage::BlobView view, blobs->Get(reference->second.digest));
-    ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::DecodeCheckpoint(view.bytes));
+    ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::DecodeCheckpoint(view.bytes, blobs.get()));
     return Exported{model, storage::ToJson(artifact), std::move(checkpoint)};
   };
   auto exported = read();
@@ -105,11 +105,18 @@ Status Export(const Target& target, const std::string& name, const std::string& 
 }  // namespace
 
 void AddModelCommands(CLI::App& app, Context& context) {
-  CLI::App* command = AddCommand(app, context, "models", "Lists the promoted models, their versions and aliases.", "pare models");
+  auto model = std::make_shared<std::string>();
+  CLI::App* command = AddCommand(app, context, "models", "Lists the promoted models, their versions and aliases; of one model, how its champion changed.", "pare models tiny");
   command->group("Models");
-  command->callback([&context] { context.action = [&context] { return Ask(context.target, "models", Json::object(), RenderModels); }; });
+  command->add_option("NAME", *model, "show the history of this model")->type_name("");
+  command->callback([&context, model] {
+    context.action = [&context, model] {
+      if (model->empty()) return Ask(context.target, "models", Json::object(), RenderModels);
+      return Ask(context.target, "model_history", {{"name", *model}}, RenderHistory);
+    };
+  });
 
-  struct Promote { std::string name, job = "last", step; std::optional<int> version; };
+  struct Promote { std::string name, job = "last", step; std::optional<int> version, expected; };
   auto promote = std::make_shared<Promote>();
   command = AddCommand(app, context, "promote", "Makes a version, or a job's candidate, the champion of a model.", "pare promote tiny --job last --step iterative/02-retrain");
   command->group("Models");
@@ -117,6 +124,7 @@ void AddModelCommands(CLI::App& app, Context& context) {
   AddCount(command, "--version", promote->version, 1, 1'000'000'000, "an existing version becomes the champion");
   command->add_option("--step", promote->step, "the candidate that this step made becomes a new version, and the champion")->type_name("STEP");
   command->add_option("--job", promote->job, "the job of --step; default last")->type_name("JOB");
+  AddCount(command, "--expect", promote->expected, 0, 1'000'000'000, "refuse if the champion is another version (0: there is none yet)");
   auto moved = [](const Json& r) {
     return r.value("name", "") + ": champion is now version " + Canonical(r["version"]) + (r["previous"].is_number() ? ", before it was " + Canonical(r["previous"]) : "") + "\n";
   };
@@ -124,6 +132,7 @@ void AddModelCommands(CLI::App& app, Context& context) {
     context.action = [&context, promote, moved] {
       if (promote->version.has_value() != promote->step.empty()) return Fail({ErrorCode::kInvalid, "promote: give either --version N, or --step STEP (and --job JOB)"}, context.target.json);
       Json args = {{"name", promote->name}};
+      if (promote->expected) args["expected"] = *promote->expected;
       if (promote->version) args["version"] = *promote->version;
       else args["job"] = promote->job, args["step"] = promote->step;
       return Ask(context.target, "promote", args, moved);

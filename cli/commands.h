@@ -30,6 +30,7 @@ void AddRunCommands(CLI::App& app, Context& context);     // run, submit, watch
 void AddPlanCommand(CLI::App& app, Context& context);     // plan
 void AddJobCommands(CLI::App& app, Context& context);     // list, describe, logs, why, pause, resume, cancel, retry, report, digest
 void AddModelCommands(CLI::App& app, Context& context);   // models, promote, rollback, export
+void AddStoreCommands(CLI::App& app, Context& context);   // gc, fsck, backup
 void AddSystemCommands(CLI::App& app, Context& context);  // doctor, version
 
 // One request, its result rendered or, with --json, as it is. The exit code.

@@ -90,6 +90,12 @@ std::string RenderModels(const Json& models) {
   return Table(rows);
 }
 
+std::string RenderHistory(const Json& history) {
+  Rows rows = {{"at", "", "version", "before", "why"}};
+  for (const Json& h : history["history"]) rows.push_back({Text(h, "at"), Text(h, "action"), Text(h, "version"), Text(h, "previous"), Text(h, "text")});
+  return rows.size() == 1 ? "no changes of its champion are on record\n" : Table(rows);
+}
+
 std::string RenderWhy(const Json& why) {
   std::string since = Text(why, "since");
   std::string out = Text(why, "step") + ": " + Text(why, "state") + (since.empty() ? "" : " since " + since) + "\n  " + Text(why, "reason") + "\n";

@@ -13,6 +13,7 @@ std::string RenderJob(const Json& job);  // describe
 std::string RenderEvents(const Json& events);
 std::string RenderReport(const Json& report);
 std::string RenderModels(const Json& models);
+std::string RenderHistory(const Json& history);  // of one model
 std::string RenderWhy(const Json& why);
 std::string RenderDigest(const Json& digest);
 std::string RenderState(const Json& change);  // of pause, resume, cancel, retry

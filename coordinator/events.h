@@ -2,6 +2,7 @@
 // events; it performs actions in this order: blobs, rows (one transaction), and only after the commit the messages.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -38,18 +39,22 @@ struct ChangeJob {
   What what = What::kPause;
   std::string job;
 };
+// `expected`: the champion that the caller believes in (0: none yet); if it is another, somebody was faster and nothing changes.
 struct PromoteVersion {
   Caller caller;
   std::string model;
   int64_t version = 0;
+  std::optional<int64_t> expected;
 };
 struct PromoteCandidate {
   Caller caller;
   std::string model, job, step;
+  std::optional<int64_t> expected;
 };
 struct Rollback {
   Caller caller;
   std::string model;
+  std::optional<int64_t> expected;
 };
 struct Shut {  // shutdown request
   Caller caller;
@@ -67,9 +72,12 @@ struct BadResult {  // the shell found that a finished step's result is not what
 struct ArtifactsLost {  // blobs of these finished steps are not in the store any more
   std::vector<StepKey> steps;
 };
+struct ArtifactsCollected {  // their blobs are about to be given up; the rows say so already
+  std::vector<Digest> artifacts;
+};
 struct Tick {};  // ends every turn: expires leases, plans, places
 using Event = std::variant<FromAgent, Submit, ChangeJob, PromoteVersion, PromoteCandidate, Rollback, Shut, Drain, WorkerGone,
-                           BadResult, ArtifactsLost, Tick>;
+                           BadResult, ArtifactsLost, ArtifactsCollected, Tick>;
 
 // ---- actions ----
 

@@ -235,6 +235,20 @@ Result<Json> Models(const QueryContext& context, const Json&) {
   return list;
 }
 
+Result<Json> ModelHistory(const QueryContext& context, const Json& args) {
+  ASSIGN_OR_RETURN(std::string name, StringField(args, "name"));
+  auto model = context.state.models.find(name);
+  if (model == context.state.models.end() || model->second.versions.empty()) {
+    return Error{ErrorCode::kNotFound, "there is no model '" + name + "': `pare models` lists what was promoted"};
+  }
+  Json list = Json::array();
+  for (const storage::PromotionRow& row : model->second.history) {
+    list.push_back({{"sequence", row.sequence}, {"at", TimeOrNull(row.at_ms)}, {"action", row.action}, {"version", row.version},
+                    {"previous", row.previous == 0 ? Json() : Json(row.previous)}, {"text", row.text}});
+  }
+  return Json{{"name", name}, {"history", std::move(list)}};
+}
+
 Result<Json> ResolveModel(const QueryContext& context, const Json& args) {
   ASSIGN_OR_RETURN(std::string name, StringField(args, "name"));
   ASSIGN_OR_RETURN(int64_t version, IntOr(args, "version", 0));
@@ -264,7 +278,7 @@ const std::map<std::string, Query>& Queries() {
   static const std::map<std::string, Query> queries = {
       {"ping", Ping},     {"list", List},           {"describe", Describe},  {"watch", Watch},   {"logs", Logs},
       {"why", Why},       {"report", ReportOf},     {"digest", DigestOfJob}, {"metrics", MetricsOf}, {"known", Known},
-      {"models", Models}, {"resolve_model", ResolveModel}};
+      {"models", Models}, {"model_history", ModelHistory}, {"resolve_model", ResolveModel}};
   return queries;
 }
 

@@ -20,7 +20,7 @@ struct QueryContext {
   std::string blob_endpoint;
 };
 
-// ping, list, describe, watch, logs, why, report, digest, metrics, known, models, resolve_model.
+// ping, list, describe, watch, logs, why, report, digest, metrics, known, models, model_history, resolve_model.
 bool IsQuery(const std::string& method);
 // kInvalid: not a query, or bad arguments; kNotFound: no such job, step or model.
 Result<Json> Answer(const QueryContext& context, const std::string& method, const Json& args);

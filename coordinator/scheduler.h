@@ -94,6 +94,7 @@ class Scheduler {
   void On(const WorkerGone& event);
   void On(const BadResult& event);
   void On(const ArtifactsLost& event);
+  void On(const ArtifactsCollected& event);
   void On(const Tick& event);
 
   // scheduler_workers.cc: who is there
@@ -150,6 +151,7 @@ class Scheduler {
   void RefreshInputs(Step& step);
   void Enqueue(Step& step);
   void WakeDelayed();
+  void LoseArtifact(Step& step);
   void TellJobs(Step& step);
   void ForgetOutcome(Step& step);
   void StoreArtifact(Step& step, const Digest& digest, const Json& manifest);
@@ -182,7 +184,10 @@ class Scheduler {
   void RegisterDecision(Job& job, const recipes::PlannedStep& planned, const Json& results);
   int64_t AddVersion(const std::string& model, const Digest& artifact, const std::string& job, const std::string& step,
                      Json evidence);
-  void SetChampion(const std::string& model, int64_t version);
+  void SetChampion(const std::string& model, int64_t version, const std::string& action, const std::string& why);
+  // False, with the reason sent: the champion is not the expected one.
+  bool ChampionIs(const Caller& caller, const std::string& model, std::optional<int64_t> expected);
+  Json LineageOf(const Digest& artifact) const;
 
   // scheduler_placement.cc: Tick's last part
   void Place();

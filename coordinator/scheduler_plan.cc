@@ -47,7 +47,10 @@ bool Scheduler::AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& pla
 Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   auto [it, created] = state_.steps.try_emplace(planned.key);
   Step& step = it->second;
-  if (created) {
+  // A result of which only the numbers are left is no input for anything.
+  if (step.state == StepState::kDone && step.wanted_by.empty() && state_.artifacts.at(step.artifact).collected) LoseArtifact(step);
+  // A rebuilt index knows keys and results of steps, not what they were made from (storage/fsck.h).
+  if (created || step.spec == "{}") {
     step.key = planned.key;
     step.kind = planned.spec.kind;
     step.device = planned.spec.device;

@@ -43,12 +43,14 @@ void Scheduler::RegisterDecision(Job& job, const recipes::PlannedStep& planned, 
   evidence["met_goal"] = At(results, {"met_goal"});
   evidence["decision"] = state_.steps.at(planned.key).artifact.hex();
   int64_t version = AddVersion(model, *artifact, job.id, chosen, std::move(evidence));
-  SetChampion(model, version);
+  SetChampion(model, version, "promote", "decision of job " + job.id + ": " + TextAt(results, "reason"));
   Note(job, "info", planned.name, "promoted " + chosen + " as " + model + " version " + std::to_string(version) + ": " + TextAt(results, "reason"));
 }
 
 int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, const std::string& job, const std::string& step,
                               Json evidence) {
+  evidence["step_key"] = state_.artifacts.at(artifact).key.hex();
+  evidence["lineage"] = LineageOf(artifact);
   Model& model = state_.models[name];
   int64_t version = model.versions.empty() ? 1 : model.versions.back().version + 1;
   model.versions.push_back({.model = name,
@@ -62,12 +64,38 @@ int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, c
   return version;
 }
 
-void Scheduler::SetChampion(const std::string& name, int64_t version) {
+// From the checkpoint back to where its network began: kind, step key and artifact of every step along the input "model".
+Json Scheduler::LineageOf(const Digest& artifact) const {
+  Json lineage = Json::array();
+  auto record = state_.artifacts.find(artifact);
+  const Step* step = record == state_.artifacts.end() ? nullptr : state_.FindStep(record->second.key);
+  while (step != nullptr && lineage.size() < kMaxStepsPerJob) {
+    lineage.push_back({{"kind", step->kind}, {"step", step->key.hex()}, {"artifact", step->artifact.is_none() ? "" : step->artifact.hex()}});
+    auto model = step->inputs.find("model");
+    step = model == step->inputs.end() ? nullptr : state_.FindStep(model->second);
+  }
+  return lineage;
+}
+
+bool Scheduler::ChampionIs(const Caller& caller, const std::string& name, std::optional<int64_t> expected) {
+  if (!expected) return true;
+  auto model = state_.models.find(name);
+  int64_t champion = model == state_.models.end() ? 0 : AliasOf(model->second, kChampion);
+  if (champion == *expected) return true;
+  ReplyError(caller, {ErrorCode::kConflict, "model " + name + ": the champion is version " + std::to_string(champion) + ", not " + std::to_string(*expected) +
+                                                " as expected: somebody else promoted meanwhile"});
+  return false;
+}
+
+void Scheduler::SetChampion(const std::string& name, int64_t version, const std::string& action, const std::string& why) {
   Model& model = state_.models[name];
   int64_t before = AliasOf(model, kChampion);
   if (before == version) return;
   model.aliases[kChampion] = version;
   Write(storage::AliasRow{name, kChampion, version});
+  model.history.push_back({.model = name, .sequence = static_cast<int64_t>(model.history.size()) + 1, .at_ms = now_.wall.ms, .action = action,
+                           .version = version, .previous = before, .text = ClipText(why)});
+  Write(model.history.back());
   if (before == 0) return;
   model.aliases[kPrevious] = before;
   Write(storage::AliasRow{name, kPrevious, before});
@@ -80,7 +108,8 @@ void Scheduler::On(const PromoteVersion& event) {
     return ReplyError(event.caller, {ErrorCode::kNotFound, "model " + event.model + " has no version " + std::to_string(event.version) +
                                                                ": its newest is " + std::to_string(model->second.versions.back().version)});
   }
-  SetChampion(event.model, event.version);
+  if (!ChampionIs(event.caller, event.model, event.expected)) return;
+  SetChampion(event.model, event.version, "promote", "by hand");
   ReplyOk(event.caller, AliasesReply(event.model, model->second));
 }
 
@@ -89,6 +118,11 @@ void Scheduler::On(const PromoteCandidate& event) {
   if (!job.ok()) return ReplyError(event.caller, job.error());
   Result<Digest> checkpoint = CheckpointOf(state_, **job, event.step);
   if (!checkpoint.ok()) return ReplyError(event.caller, checkpoint.error());
+  if (auto record = state_.artifacts.find(*checkpoint); record != state_.artifacts.end() && record->second.collected) {
+    return ReplyError(event.caller, {ErrorCode::kConflict, "the checkpoint of step " + event.step + " was collected; run the recipe of job " + (*job)->id +
+                                                               " again to make it again"});
+  }
+  if (!ChampionIs(event.caller, event.model, event.expected)) return;
   Model& model = state_.models[event.model];
   int64_t version = 0;
   for (const storage::VersionRow& row : model.versions) {
@@ -99,7 +133,7 @@ void Scheduler::On(const PromoteCandidate& event) {
     evidence["reason"] = "promoted by hand";
     version = AddVersion(event.model, *checkpoint, (*job)->id, event.step, std::move(evidence));
   }
-  SetChampion(event.model, version);
+  SetChampion(event.model, version, "promote", "by hand: step " + event.step + " of job " + (*job)->id);
   Note(state_.jobs.at((*job)->id), "info", event.step, "promoted by hand as " + event.model + " version " + std::to_string(version));
   ReplyOk(event.caller, AliasesReply(event.model, model));
 }
@@ -111,7 +145,8 @@ void Scheduler::On(const Rollback& event) {
   if (previous == 0) {
     return ReplyError(event.caller, {ErrorCode::kConflict, "model " + event.model + " has no previous champion to go back to"});
   }
-  SetChampion(event.model, previous);
+  if (!ChampionIs(event.caller, event.model, event.expected)) return;
+  SetChampion(event.model, previous, "rollback", "by hand");
   ReplyOk(event.caller, AliasesReply(event.model, model->second));
 }
 

@@ -227,16 +227,27 @@ void Scheduler::On(const ArtifactsLost& event) {
   for (const StepKey& key : event.steps) {
     auto it = state_.steps.find(key);
     if (it == state_.steps.end() || it->second.state != kDone) continue;
-    Step& step = it->second;
-    NoteForAll(step, "warning", "its artifact " + step.artifact.brief() + " is not in the store any more: the step runs again");
-    step.artifact = Digest();
-    if (step.wanted_by.empty()) {
-      Move(step, kCancelled);
-      WriteStep(step);
-    } else {
-      Reopen(step);
-    }
-    for (const StepKey& consumer : step.consumers) RefreshInputs(state_.steps.at(consumer));
+    LoseArtifact(it->second);
+  }
+}
+
+void Scheduler::LoseArtifact(Step& step) {
+  NoteForAll(step, "warning", "its artifact " + step.artifact.brief() + " is not in the store any more: the step runs again");
+  step.artifact = Digest();
+  if (step.wanted_by.empty()) {
+    Move(step, kCancelled);
+    WriteStep(step);
+  } else {
+    Reopen(step);
+  }
+  for (const StepKey& consumer : step.consumers) RefreshInputs(state_.steps.at(consumer));
+}
+
+// The steps stay done, for reports; a job that wants one of them makes it run again.
+void Scheduler::On(const ArtifactsCollected& event) {
+  for (const Digest& digest : event.artifacts) {
+    auto record = state_.artifacts.find(digest);
+    if (record != state_.artifacts.end()) record->second.collected = true;
   }
 }
 

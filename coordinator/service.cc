@@ -140,6 +140,7 @@ void Service::OnRequest(const PeerId& peer, const Request& request) {
     auto keys = KeysOf(request.args);
     if (keys.ok()) CheckArtifacts(*keys);
   }
+  if (request.method == "gc") return ReplyTo(peer, request.id, Collect(request.args));
   if (IsQuery(request.method)) return ReplyTo(peer, request.id, Answer(Context(), request.method, request.args));
   Result<Event> event = EventOf(peer, request);
   if (!event.ok()) return ReplyTo(peer, request.id, event.error());
@@ -165,19 +166,23 @@ Result<Event> Service::EventOf(const PeerId& peer, const Request& request) {
     return Event(ChangeJob{caller, change->second, std::move(job)});
   }
   if (method == "submit") return SubmitOf(caller, args);
+  std::optional<int64_t> expected;
+  if (args.contains("expected")) {
+    ASSIGN_OR_RETURN(expected, IntField(args, "expected"));
+  }
   if (method == "promote") {
     ASSIGN_OR_RETURN(std::string name, StringField(args, "name"));
     if (args.contains("version")) {
       ASSIGN_OR_RETURN(int64_t version, IntField(args, "version"));
-      return Event(PromoteVersion{caller, std::move(name), version});
+      return Event(PromoteVersion{caller, std::move(name), version, expected});
     }
     ASSIGN_OR_RETURN(std::string job, StringField(args, "job"));
     ASSIGN_OR_RETURN(std::string step, StringField(args, "step"));
-    return Event(PromoteCandidate{caller, std::move(name), std::move(job), std::move(step)});
+    return Event(PromoteCandidate{caller, std::move(name), std::move(job), std::move(step), expected});
   }
   if (method == "rollback") {
     ASSIGN_OR_RETURN(std::string name, StringField(args, "name"));
-    return Event(Rollback{caller, std::move(name)});
+    return Event(Rollback{caller, std::move(name), expected});
   }
   if (method == "shutdown") {
     ASSIGN_OR_RETURN(bool workers, BoolOr(args, "workers", false));
@@ -225,20 +230,26 @@ Result<Event> Service::SubmitOf(const Caller& caller, const Json& args) {
 
 // ---- what the rows say and what the store holds ----
 
-bool Service::Present(const Digest& artifact, const ArtifactRecord& record) {
-  auto missing = [this](const Digest& digest) {
+bool Service::Present(const Digest& artifact, const ArtifactRecord& record, bool thoroughly) {
+  if (record.collected) return false;
+  auto missing = [&](const Digest& digest) {
+    // A store that cannot be read just now has lost nothing.
+    if (thoroughly) {
+      auto bytes = backend_.blobs->Get(digest);
+      return !bytes.ok() && (bytes.error().code == ErrorCode::kCorrupt || bytes.error().code == ErrorCode::kNotFound);
+    }
     auto there = backend_.blobs->Contains(digest);
-    return there.ok() && !*there;  // a store that cannot be read just now has lost nothing
+    return there.ok() && !*there;
   };
   if (missing(artifact)) return false;
   return std::none_of(record.blobs.begin(), record.blobs.end(), [&](const auto& blob) { return missing(blob.second); });
 }
 
-void Service::CheckArtifacts(const std::vector<StepKey>& keys) {
+void Service::CheckArtifacts(const std::vector<StepKey>& keys, bool thoroughly) {
   std::vector<StepKey> lost;
   for (const StepKey& key : keys) {
     const ArtifactRecord* record = scheduler_.state().ArtifactOf(key);
-    if (record != nullptr && !Present(scheduler_.state().FindStep(key)->artifact, *record)) lost.push_back(key);
+    if (record != nullptr && !Present(scheduler_.state().FindStep(key)->artifact, *record, thoroughly)) lost.push_back(key);
   }
   if (!lost.empty()) Apply(ArtifactsLost{std::move(lost)});
 }
@@ -249,7 +260,7 @@ void Service::CheckInputs(const StepKey& key) {
   if (step == nullptr) return;
   std::vector<StepKey> keys;
   for (const auto& [role, input] : step->inputs) keys.push_back(input);
-  CheckArtifacts(keys);
+  CheckArtifacts(keys, true);
 }
 
 // "Durable in the store already" is what an agent says; a row must never name a blob that is not there.

@@ -69,8 +69,11 @@ class Service {
   void CheckFinished(const PeerId& peer, const StepFinished& finished);
   void CheckInputs(const StepKey& key);
   // Finished steps among `keys` whose artifacts are gone run again.
-  void CheckArtifacts(const std::vector<StepKey>& keys);
-  bool Present(const Digest& artifact, const ArtifactRecord& record);
+  // `thoroughly`: also those whose bytes are damaged.
+  void CheckArtifacts(const std::vector<StepKey>& keys, bool thoroughly = false);
+  bool Present(const Digest& artifact, const ArtifactRecord& record, bool thoroughly);
+  // collect.cc: request gc.
+  Result<Json> Collect(const Json& args);
   void ReplyTo(const PeerId& peer, int64_t id, Result<Json> result);
   QueryContext Context();
   Now Time() const { return {backend_.clock->Monotonic(), backend_.clock->Wall()}; }

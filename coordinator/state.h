@@ -158,6 +158,7 @@ struct ArtifactRecord {
   std::map<std::string, Digest> blobs;  // by role
   int64_t bytes = 0;
   int64_t created_ms = 0;
+  bool collected = false;  // its blobs were given up: only the results are left
 };
 
 struct Worker {
@@ -173,6 +174,7 @@ struct Worker {
 struct Model {
   std::vector<storage::VersionRow> versions;  // 1, 2, …
   std::map<std::string, int64_t> aliases;     // "champion", "previous"
+  std::vector<storage::PromotionRow> history;  // oldest first
   const storage::VersionRow* Find(int64_t version) const;
   const storage::VersionRow* Alias(const std::string& alias) const;
 };

@@ -17,6 +17,7 @@
 
 #include "common/files.h"
 #include "common/synchronized.h"
+#include "storage/blob_files.h"
 #include "storage/blob_store.h"
 #include "storage/store.h"
 
@@ -124,13 +125,29 @@ class DirectoryBlobStore : public BlobStore {
     std::string path = paths_.blob(digest);
     auto state = StateOf(path);
     if (!state.ok() || state->size != static_cast<int64_t>(bytes.size())) return false;
-    auto known = known_.With([&](Known& k) { return k.durable.contains(digest) && k.verified[digest] == *state; });
-    if (known) return true;
-    auto file = MapFile(path);
-    if (!file.ok() || (!bytes.empty() && std::memcmp(file->bytes.data(), bytes.data(), bytes.size()) != 0)) return false;
+    bool known = known_.With([&](Known& k) { return k.durable.contains(digest) && k.verified[digest] == *state; });
+    if (!known) {
+      auto file = MapFile(path);
+      if (!file.ok() || (!bytes.empty() && std::memcmp(file->bytes.data(), bytes.data(), bytes.size()) != 0)) return false;
+    }
+    if (!MarkAsPut(path, *state)) return false;
     known_.With([&](Known& k) { k.verified[digest] = *state; });
+    if (known) return true;
     // Another process may have renamed it a moment ago and not have synced the directory yet.
     TRY(SyncNames(digest));
+    return true;
+  }
+
+  // Whoever collects garbage sees that the blob is wanted again (storage/blob_files.h). False: it has just been taken away, or
+  // belongs to somebody else; the caller writes its own.
+  bool MarkAsPut(const std::string& path, FileState& state) {
+    auto lock = MaintenanceLock::Share(paths_);
+    if (!lock.ok()) return false;
+    auto now = StateOf(path);
+    if (!now.ok() || *now != state || ::utimensat(AT_FDCWD, path.c_str(), nullptr, 0) != 0) return false;
+    now = StateOf(path);
+    if (!now.ok()) return false;
+    state = *now;
     return true;
   }
 

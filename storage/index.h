@@ -1,5 +1,5 @@
-// Index: the SQLite database of a store (store/index.db): WAL, synchronous=FULL, foreign keys, one writer. sqlite3.h is
-// included by index.cc alone. Not thread-safe: it belongs to the coordinator's loop thread.
+// Index: the SQLite database of a store (store/index.db): WAL, synchronous=FULL, foreign keys, one writer, a checksum in
+// every row (storage/sqlite.h). Not thread-safe: it belongs to the coordinator's loop thread.
 //
 // Errors, all with the path: kNoSpace when the disk is full, kCorrupt when the file is damaged, kVersion for a schema of a
 // newer release, kInvalid for a database of something else, kConflict when another process keeps it locked, kIo otherwise.
@@ -16,7 +16,7 @@
 
 namespace pare::storage {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 class Index {
  public:

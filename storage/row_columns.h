@@ -93,7 +93,8 @@ struct Table<ArtifactRow> {
   static constexpr auto kColumns = std::tuple{
       Column{"digest", &ArtifactRow::digest}, Column{"key", &ArtifactRow::key},
       Column{"manifest", &ArtifactRow::manifest}, Column{"bytes", &ArtifactRow::bytes},
-      Column{"created_ms", &ArtifactRow::created_ms}};
+      Column{"created_ms", &ArtifactRow::created_ms},
+      Column{"collected_ms", &ArtifactRow::collected_ms}};
 };
 
 template <>
@@ -112,6 +113,16 @@ struct Table<AliasRow> {
   static constexpr size_t kKeyColumns = 2;
   static constexpr auto kColumns = std::tuple{
       Column{"model", &AliasRow::model}, Column{"alias", &AliasRow::alias}, Column{"version", &AliasRow::version}};
+};
+
+template <>
+struct Table<PromotionRow> {
+  static constexpr std::string_view kName = "promotions";
+  static constexpr size_t kKeyColumns = 2;
+  static constexpr auto kColumns = std::tuple{
+      Column{"model", &PromotionRow::model}, Column{"sequence", &PromotionRow::sequence}, Column{"at_ms", &PromotionRow::at_ms},
+      Column{"action", &PromotionRow::action}, Column{"version", &PromotionRow::version},
+      Column{"previous", &PromotionRow::previous}, Column{"text", &PromotionRow::text}};
 };
 
 template <>

@@ -91,6 +91,7 @@ struct ArtifactRow {
   Json manifest;
   int64_t bytes = 0;  // of all its blobs
   int64_t created_ms = 0;
+  int64_t collected_ms = 0;  // when its blobs were given up (`pare gc`); 0: they are there. Manifest and results stay
   bool operator==(const ArtifactRow&) const = default;
 };
 
@@ -112,6 +113,18 @@ struct AliasRow {
   bool operator==(const AliasRow&) const = default;
 };
 
+// A change of a model's champion, for its history.
+struct PromotionRow {
+  std::string model;     // (key)
+  int64_t sequence = 0;  // (key) 1, 2, …
+  int64_t at_ms = 0;
+  std::string action;    // promote, rollback
+  int64_t version = 0;   // the champion from here on
+  int64_t previous = 0;  // and before; 0: none
+  std::string text;      // why
+  bool operator==(const PromotionRow&) const = default;
+};
+
 // A line of a job's history, for `pare logs` and `describe`.
 struct EventRow {
   std::string job;  // (key) with sequence
@@ -124,7 +137,7 @@ struct EventRow {
 };
 
 using Row = std::variant<JobRow, StepRow, JobStepRow, AttemptRow, MetricRow, SnapshotRow, ArtifactRow,
-                         VersionRow, AliasRow, EventRow>;
+                         VersionRow, AliasRow, EventRow, PromotionRow>;
 
 // All that a restart of the coordinator's core needs; metrics and events stay on disk.
 struct StoredState {
@@ -136,6 +149,7 @@ struct StoredState {
   std::vector<ArtifactRow> artifacts;
   std::vector<VersionRow> versions;
   std::vector<AliasRow> aliases;
+  std::vector<PromotionRow> promotions;  // by model and sequence
   std::map<std::string, int64_t> last_event;  // by job: the newest event's sequence
   std::map<StepKey, int64_t> last_point;      // the newest metric point's sequence, of attempts that have not ended
 };

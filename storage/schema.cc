@@ -119,8 +119,37 @@ CREATE TABLE events(
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+// Rows that were there before have checksum 0: not checked until they are written again.
+constexpr std::string_view kChecksums = R"sql(
+ALTER TABLE jobs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE steps ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job_steps ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempts ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE metrics ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE snapshots ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE artifacts ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE versions ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE aliases ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE events ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE artifacts ADD COLUMN collected_ms INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE promotions(
+  model TEXT NOT NULL,
+  sequence INTEGER NOT NULL CHECK(sequence > 0),
+  at_ms INTEGER NOT NULL,
+  action TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  previous INTEGER NOT NULL,
+  text TEXT NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(model, sequence),
+  FOREIGN KEY(model, version) REFERENCES versions(model, version) DEFERRABLE INITIALLY DEFERRED
+) STRICT, WITHOUT ROWID;
+)sql";
+
 constexpr std::array<Migration, kSchemaVersion> kMigrations = {{
     {"jobs, steps, metrics and the model registry", kFirst},
+    {"a checksum in every row; artifacts that were collected; the history of models", kChecksums},
 }};
 
 }  // namespace

@@ -84,6 +84,14 @@ Status MakeDurableDirectory(const std::string& path) {
   return SyncDirectory(parent.empty() ? "." : parent);
 }
 
+// A new index beside blobs of an old one would look like a store in which nothing was ever done.
+Status RefuseLostIndex(const StorePaths& paths) {
+  std::error_code code;
+  if (std::filesystem::exists(paths.index(), code) || std::filesystem::is_empty(paths.blobs(), code) || code) return Ok();
+  return Error{ErrorCode::kCorrupt, "the index of store " + paths.root + " is gone, but its blobs are there: `pare fsck --repair --store " + paths.root +
+                                        "` makes an index from them"};
+}
+
 // Files that no living process is writing (storage/blob_directory.cc: they are locked).
 void RemoveLeftovers(const std::string& directory) {
   std::error_code code;
@@ -102,17 +110,17 @@ std::string StorePaths::blob(const Digest& digest) const {
   return blobs() + "/" + hex.substr(0, 2) + "/" + hex;
 }
 
-Status Store::TakeLock() {
-  lock_fd_ = ::open(paths_.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_fd_ < 0) return SystemError("cannot open " + paths_.lock(), errno);
+Result<UniqueFd> LockStore(const StorePaths& paths) {
+  UniqueFd fd(::open(paths.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd.valid()) return SystemError("cannot open " + paths.lock(), errno);
   struct flock lock = LockOf(F_WRLCK);
-  if (::fcntl(lock_fd_, F_OFD_SETLK, &lock) != 0) {
-    if (errno == EAGAIN || errno == EACCES) return Held(paths_);
-    return SystemError("cannot lock " + paths_.lock(), errno);
+  if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+    if (errno == EAGAIN || errno == EACCES) return Held(paths);
+    return SystemError("cannot lock " + paths.lock(), errno);
   }
   // What an earlier coordinator announced is no longer true.
-  if (::ftruncate(lock_fd_, 0) != 0) return SystemError("cannot write " + paths_.lock(), errno);
-  return Ok();
+  if (::ftruncate(fd.get(), 0) != 0) return SystemError("cannot write " + paths.lock(), errno);
+  return fd;
 }
 
 Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
@@ -123,9 +131,13 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
     if (!made.ok()) return Unusable(root, made.error());
   }
   TRY(RefuseNetworkFileSystem(paths.root));
-  Status locked = store->TakeLock();
+  auto locked = LockStore(paths);
   if (!locked.ok()) return locked.error().code == ErrorCode::kConflict ? locked.error() : Unusable(root, locked.error());
+  store->lock_ = *std::move(locked);
+  TRY(RefuseLostIndex(paths));
   ASSIGN_OR_RETURN(store->index_, Index::Open(paths.index()));
+  // The index's own name and the lock's, before anything is acknowledged.
+  TRY(SyncDirectory(paths.root));
   store->index_ = NewReservedIndex(std::move(store->index_), store->reserve_);
   RemoveLeftovers(paths.tmp());
   store->blobs_ = OpenBlobDirectory(paths);
@@ -133,15 +145,11 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
   return store;
 }
 
-Store::~Store() {
-  if (lock_fd_ >= 0) ::close(lock_fd_);
-}
-
 Status Store::Announce(const CoordinatorInfo& info) {
   std::string text = Canonical({{"pid", info.pid}, {"endpoint", info.endpoint}, {"blob_endpoint", info.blob_endpoint}, {"version", info.version}});
   // Written in place: replacing the file would replace the lock.
-  if (::ftruncate(lock_fd_, 0) != 0 || ::lseek(lock_fd_, 0, SEEK_SET) != 0) return SystemError("cannot write " + paths_.lock(), errno);
-  return WriteAll(lock_fd_, std::as_bytes(std::span(text)), paths_.lock());
+  if (::ftruncate(lock_.get(), 0) != 0 || ::lseek(lock_.get(), 0, SEEK_SET) != 0) return SystemError("cannot write " + paths_.lock(), errno);
+  return WriteAll(lock_.get(), std::as_bytes(std::span(text)), paths_.lock());
 }
 
 Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root) {

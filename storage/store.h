@@ -3,6 +3,8 @@
 //   store/index.db        SQLite: WAL, synchronous=FULL, one writer (storage/index.h)
 //   store/blobs/ab/ab…    immutable, named by SHA-256
 //   store/tmp/            writes in progress; what a dead process left is removed when a coordinator opens the store
+//   store/quarantine/     what `pare fsck --repair` put aside
+//   store/maintenance.lock  see storage/blob_files.h
 //   store/reserve         space held back for a full disk (storage/reserve.h)
 //   store/lock            locked (an open-file-description lock on its first byte) by the one coordinator; holds
 //                         {"pid", "endpoint", "blob_endpoint", "version"}. The lock goes with its process: a file that a dead
@@ -15,6 +17,7 @@
 #include <optional>
 #include <string>
 
+#include "common/files.h"
 #include "storage/blob_store.h"
 #include "storage/index.h"
 #include "storage/reserve.h"
@@ -44,10 +47,9 @@ struct CoordinatorInfo {
 class Store {
  public:
   // Creates the directory if it is not there, takes the lock (kConflict names the holder's pid and endpoint), opens the
-  // index, removes leftovers in tmp/. kInvalid on a network file system, kIo when the store cannot be written, with the path
+  // index, removes leftovers in tmp/. kCorrupt when there are blobs but no index: `pare fsck --repair` makes it again. kInvalid on a network file system, kIo when the store cannot be written, with the path
   // and what to do. A full disk is no error here: the reserve is missing then.
   static Result<std::unique_ptr<Store>> Open(const std::string& root);
-  ~Store();
 
   const StorePaths& paths() const { return paths_; }
   // Commits with the reserve's space when the disk is full.
@@ -60,14 +62,16 @@ class Store {
 
  private:
   explicit Store(StorePaths paths) : paths_(std::move(paths)), reserve_(paths_.reserve()) {}
-  Status TakeLock();
 
   StorePaths paths_;
-  int lock_fd_ = -1;
+  UniqueFd lock_;
   Reserve reserve_;
   std::unique_ptr<Index> index_;
   std::unique_ptr<BlobStore> blobs_;
 };
+
+// The lock of a coordinator, for whoever repairs a store; kConflict names the holder. Released when the descriptor is closed.
+Result<UniqueFd> LockStore(const StorePaths& paths);
 
 // The coordinator that holds the store's lock now, if one is alive and has announced itself.
 Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root);

@@ -222,7 +222,7 @@ class Decoder {
     if (stored_ != kAll) {
       ASSIGN_OR_RETURN(coder, MaskCoder::FromPrelude(shape_, in_));
     }
-    if (in_.bad()) return Corrupt("it ends early");
+    if (in_.bad() || !HasAllBlocks()) return Corrupt("it ends early");
     Tensor tensor(dtype_, shape_);
     std::span<T> values = tensor.mutable_values<T>();
     auto n = static_cast<int64_t>(values.size());
@@ -254,6 +254,12 @@ class Decoder {
   }
 
  private:
+  // Every block has at least a length: a few bytes must not claim a tensor larger than memory.
+  bool HasAllBlocks() const {
+    if (stored_ == kAll && coding_ == kConstant) return true;
+    return static_cast<int64_t>(in_.left() / 4) >= (model::ElementCount(shape_) + block_ - 1) / block_;
+  }
+
   T Element() {
     std::string_view bytes = in_.Take(sizeof(T));
     T value = 0;

@@ -56,9 +56,10 @@ TEST_F(IndexTest, EveryFieldOfEveryRowComesBackAfterReopening) {
   EXPECT_EQ(state.artifacts, std::vector{std::get<ArtifactRow>(rows[6])});
   EXPECT_EQ(state.versions, std::vector{std::get<VersionRow>(rows[7])});
   EXPECT_EQ(state.aliases, std::vector{std::get<AliasRow>(rows[8])});
+  EXPECT_EQ(state.promotions, std::vector{std::get<PromotionRow>(rows[9])});
   EXPECT_EQ(state.last_event, (std::map<std::string, int64_t>{{"j000000001", 1}}));
   EXPECT_EQ(*index_->Metrics(KeyOf("one"), 10), std::vector{std::get<MetricRow>(rows[4])});
-  EXPECT_EQ(*index_->Events("j000000001", 0, 10), std::vector{std::get<EventRow>(rows[9])});
+  EXPECT_EQ(*index_->Events("j000000001", 0, 10), std::vector{std::get<EventRow>(rows[10])});
 }
 
 TEST_F(IndexTest, RowsOfATransactionMayComeInAnyOrder) {

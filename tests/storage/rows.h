@@ -37,7 +37,8 @@ inline std::vector<Row> RowOfEveryType() {
       SnapshotRow{.key = KeyOf("one"), .blob = DigestOf("snapshot"), .at_ms = 15, .position = {{"epoch", 3}, {"batch", 0}}}, ArtifactOf("one"),
       VersionRow{.model = "lenet", .version = 1, .artifact = ArtifactOf("one").digest, .job = "j000000001", .step = "iterative/01-prune", .created_ms = 30,
                  .evidence = {{"reason", "smallest"}}},
-      AliasRow{"lenet", "champion", 1}, EventRow{.job = "j000000001", .sequence = 1, .at_ms = 11, .level = "info", .step = "iterative/01-prune", .text = "granted"}};
+      AliasRow{"lenet", "champion", 1},
+      PromotionRow{.model = "lenet", .sequence = 1, .at_ms = 31, .action = "promote", .version = 1, .previous = 0, .text = "smallest"}, EventRow{.job = "j000000001", .sequence = 1, .at_ms = 11, .level = "info", .step = "iterative/01-prune", .text = "granted"}};
 }
 
 template <typename R>

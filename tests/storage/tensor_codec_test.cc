@@ -2,10 +2,15 @@
 #include "storage/tensor_codec.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cmath>
 
+#include "common/files.h"
+#include "storage/blob_files.h"
 #include "storage/mask_coder.h"
 #include "tests/storage/tensors.h"
 
@@ -171,6 +176,49 @@ TEST(TensorCodecTest, IsWrittenInPiecesOfABlock) {
   ASSERT_TRUE(status.ok());
   EXPECT_LT(largest, static_cast<size_t>(4 * kBlockElements));
   EXPECT_EQ(pieces, 1u + 3'000'000 / 262'000 + 1);
+}
+
+// Bytes of private writable memory that this process has now.
+rlim_t DataBytes() {
+  std::string status = ReadBytes("/proc/self/status");
+  return std::stoull(status.substr(status.find("VmData:") + 7)) * 1024;
+}
+
+// A child may use a sixth of the tensor's size in memory; the tensor itself is a mapped file.
+TEST(TensorCodecTest, ATensorLargerThanTheFreeMemoryIsWrittenToAStore) {
+  constexpr int64_t kBytes = 72 << 20;
+  constexpr rlim_t kFree = 12 << 20;
+  TemporaryDirectory directory;
+  {
+    std::ofstream out(directory / "tensor", std::ios::binary);
+    std::string piece = RandomBytes(1 << 20, 1);
+    for (int64_t i = 0; i < kBytes >> 20; ++i) out << piece.substr(static_cast<size_t>(i)) << piece.substr(0, static_cast<size_t>(i));
+  }
+  StorePaths paths(directory / "store");
+  std::filesystem::create_directories(paths.blobs());
+  std::filesystem::create_directories(paths.tmp());
+  auto file = MapFile(directory / "tensor");
+  ASSERT_TRUE(file.ok());
+  Tensor tensor(DType::kF32, {kBytes / 4}, file->bytes, file->keep_alive);
+  auto write = [&]() -> Result<Digest> {
+    auto blobs = OpenBlobDirectory(paths);
+    ASSIGN_OR_RETURN(std::unique_ptr<BlobWriter> writer, blobs->NewWriter());
+    TRY(EncodeTensorPayload(tensor, nullptr, [&](std::string_view bytes) { return writer->Append(bytes); }));
+    return writer->Finish();
+  };
+  pid_t child = ::fork();
+  if (child == 0) {
+    rlimit limit{DataBytes() + kFree, DataBytes() + kFree};
+    bool limited = ::setrlimit(RLIMIT_DATA, &limit) == 0;
+    ::_exit(limited && write().ok() ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  BlobListing stored = *ListBlobs(paths);
+  ASSERT_EQ(stored.blobs.size(), 1u);
+  auto payload = OpenBlobDirectory(paths)->Get(stored.blobs[0].digest);
+  EXPECT_TRUE(SameBits(DecodeTensorPayload(payload->text(), DType::kF32, tensor.shape())->tensor, tensor));
 }
 
 TEST(TensorCodecTest, AFailureOfTheSinkEndsIt) {

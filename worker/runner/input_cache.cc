@@ -63,7 +63,7 @@ Result<std::shared_ptr<const LoadedCheckpoint>> InputCache::Checkpoint(const Dig
                                           "', a checkpoint is needed"};
   }
   ASSIGN_OR_RETURN(storage::BlobView view, blobs_.Get(blob->second.digest));
-  ASSIGN_OR_RETURN(loaded->checkpoint, storage::DecodeCheckpoint(view.bytes));
+  ASSIGN_OR_RETURN(loaded->checkpoint, storage::DecodeCheckpoint(view.bytes, &blobs_));
   Insert(key, loaded, BytesOf(loaded->checkpoint));
   return std::shared_ptr<const LoadedCheckpoint>(loaded);
 }

@@ -45,18 +45,19 @@ Result<storage::BlobReference> PutBlob(StepContext& context, std::string_view by
 Result<StepOutput> MakeCheckpoint(StepContext& context, storage::Checkpoint checkpoint,
                                   const std::vector<EpochRecord>* history) {
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(checkpoint.graph));
-  ASSIGN_OR_RETURN(std::string bytes, storage::EncodeCheckpoint(checkpoint));
-  ASSIGN_OR_RETURN(storage::BlobReference blob, PutBlob(context, bytes));
+  // Every blob of the checkpoint is one of the artifact: what a manifest names is what must stay in a store.
+  ASSIGN_OR_RETURN(storage::StoredCheckpoint stored, storage::PutCheckpoint(context.environment.blobs, checkpoint));
   StepOutput output;
   output.kind = "checkpoint";
   output.results = model::ToJson(model::Summarize(checkpoint.graph, info, checkpoint.tensors, checkpoint.masks));
-  output.results["checkpoint_bytes"] = blob.bytes;
+  output.results["checkpoint_bytes"] = stored.bytes;
   if (history != nullptr) {
     Json epochs = Json::array();
     for (const EpochRecord& record : *history) epochs.push_back(ToJson(record));
     output.results["training"] = {{"epochs", history->size()}, {"history", std::move(epochs)}};
   }
-  output.blobs.emplace("checkpoint", blob);
+  output.blobs.emplace("checkpoint", stored.file);
+  for (const auto& [name, blob] : stored.shared) output.blobs.emplace("tensor/" + name, blob);
   output.checkpoint = std::move(checkpoint);
   return output;
 }

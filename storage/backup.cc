@@ -1,0 +1,96 @@
+#include "storage/backup.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <set>
+
+#include "common/files.h"
+#include "storage/gc.h"
+#include "storage/index_repair.h"
+
+namespace pare::storage {
+namespace {
+
+namespace fs = std::filesystem;
+
+Status CheckTarget(const StorePaths& target) {
+  std::error_code code;
+  if (!fs::exists(target.root, code)) return Ok();
+  if (!fs::is_directory(target.root, code)) return Error{ErrorCode::kInvalid, target.root + " is not a directory"};
+  static const std::set<std::string> kOurs = {"index.db", "index.db.partial", "blobs", "tmp", "maintenance.lock"};
+  for (const auto& entry : fs::directory_iterator(target.root, code)) {
+    std::string name = entry.path().filename().string();
+    if (kOurs.count(name) == 0) {
+      return Error{ErrorCode::kInvalid, target.root + " holds '" + name + "': a backup goes to a directory that is empty or holds an older backup that nobody has used as a store"};
+    }
+  }
+  return code ? Status(SystemError("cannot read " + target.root, code.value())) : Ok();
+}
+
+// Blobs that the rows name and that must be there.
+std::set<Digest> Needed(const StoredState& state, BlobStore& blobs) {
+  std::set<Digest> needed;
+  for (const ArtifactRow& row : state.artifacts) {
+    needed.insert(row.digest);
+    auto artifact = ArtifactFromJson(row.manifest);
+    if (!artifact.ok() || row.collected_ms != 0) continue;
+    for (const auto& [role, blob] : artifact->blobs) needed.insert(blob.digest);
+  }
+  for (const SnapshotRow& row : state.snapshots) {
+    if (!row.blob.is_none()) needed.insert(row.blob);
+  }
+  // Datasets, weights, and whatever else specifications name and the store has: not every digest there is a blob's.
+  auto add_if_there = [&](const Digest& digest) {
+    auto there = blobs.Contains(digest);
+    if (there.ok() && *there) needed.insert(digest);
+  };
+  for (const JobRow& row : state.jobs) CollectDigests(row.resolved, add_if_there);
+  for (const StepRow& row : state.steps) CollectDigests(row.spec, add_if_there);
+  return needed;
+}
+
+Status CopyBlob(BlobStore& from, BlobStore& to, const Digest& digest, BackupReport& report) {
+  ASSIGN_OR_RETURN(bool there, to.Contains(digest));
+  auto view = from.Get(digest);
+  if (!view.ok() && (view.error().code == ErrorCode::kNotFound || view.error().code == ErrorCode::kCorrupt)) {
+    report.missing.push_back(digest.hex());
+    return Ok();
+  }
+  if (!view.ok()) return view.error();
+  TRY(to.Put(view->bytes));
+  ++report.blobs;
+  report.bytes += static_cast<int64_t>(view->bytes.size());
+  if (there) return Ok();
+  ++report.copied_blobs;
+  report.copied_bytes += static_cast<int64_t>(view->bytes.size());
+  return Ok();
+}
+
+}  // namespace
+
+Result<BackupReport> BackUp(const StorePaths& store, const std::string& target_root) {
+  StorePaths target(target_root);
+  TRY(CheckTarget(target));
+  // Nothing is collected between the copy of the index and that of its last blob.
+  ASSIGN_OR_RETURN(MaintenanceLock lock, MaintenanceLock::Share(store));
+  for (const std::string& directory : {target.root, target.blobs(), target.tmp()}) TRY(MakeDirectories(directory));
+  std::string partial = target.index() + ".partial";
+  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) ::unlink((partial + suffix).c_str());
+  TRY(CopyIndex(store.index(), partial));
+  StoredState state;
+  {
+    ASSIGN_OR_RETURN(auto index, Index::Open(partial));
+    ASSIGN_OR_RETURN(state, index->Load());
+  }
+  auto from = OpenBlobDirectory(store), to = OpenBlobDirectory(target);
+  BackupReport report;
+  for (const Digest& digest : Needed(state, *from)) TRY(CopyBlob(*from, *to, digest, report));
+  if (::rename(partial.c_str(), target.index().c_str()) != 0) return SystemError("cannot rename " + partial, errno);
+  TRY(SyncDirectory(target.root));
+  auto parent = fs::absolute(target.root).lexically_normal().parent_path();
+  TRY(SyncDirectory(parent.string()));
+  return report;
+}
+
+}  // namespace pare::storage

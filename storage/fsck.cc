@@ -1,0 +1,291 @@
+#include "storage/fsck.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "storage/index_repair.h"
+
+namespace pare::storage {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kGone = "it is not in the store";
+
+class Examination {
+ public:
+  Examination(StorePaths paths, bool repair) : paths_(std::move(paths)), repair_(repair) {}
+
+  Result<FsckReport> Run() {
+    TRY(ReadIndex());
+    TRY(ReadBlobs());
+    if (index_damaged_ && repair_) TRY(RebuildIndex());
+    if (loaded_) {
+      CheckArtifacts();
+      CheckSnapshots();
+      CheckInputs();
+      CheckSteps();
+      CheckVersions();
+      TRY(WriteRepairs());
+    }
+    std::error_code code;
+    if (repair_) fs::remove_all(scratch(), code);
+    return std::move(report_);
+  }
+
+ private:
+  std::string scratch() const { return paths_.tmp() + "/fsck"; }
+
+  FsckProblem& Problem(const std::string& kind, const std::string& name, const std::string& text) {
+    report_.problems.push_back({kind, name, text, ""});
+    return report_.problems.back();
+  }
+
+  // ---- the index ----
+
+  Status ReadIndex() {
+    for (const std::string& problem : CheckIndex(paths_.index())) Problem("index", "index.db", problem);
+    index_damaged_ = !report_.clean();
+    if (!index_damaged_) return LoadIndex();
+    if (!repair_) (void)LoadIndex();  // what can be read helps to say who needs what
+    return Ok();
+  }
+
+  Status LoadIndex() {
+    // An older schema is brought up to date by a repair, and left alone otherwise.
+    auto index = repair_ ? Index::Open(paths_.index()) : Index::OpenForReading(paths_.index());
+    if (!index.ok() && index.error().code == ErrorCode::kVersion && !repair_) {
+      Problem("index", "index.db", index.error().message);
+      return Ok();
+    }
+    if (!index.ok()) return index.error();
+    ASSIGN_OR_RETURN(state_, (*index)->Load());
+    loaded_ = true;
+    NoteNames();
+    return Ok();
+  }
+
+  void NoteNames() {
+    names_.clear();
+    for (const JobStepRow& row : state_.job_steps) names_[row.key].push_back("job " + row.job + " step " + row.name);
+  }
+
+  Status RebuildIndex() {
+    ASSIGN_OR_RETURN(SalvagedIndex salvaged, SalvageIndex(paths_.index(), scratch()));
+    std::vector<FoundManifest> manifests;
+    auto read = ManifestReader(paths_);
+    for (const auto& [digest, file] : good_) {
+      if (file.bytes > kMaxManifestBytes) continue;
+      if (std::optional<Artifact> artifact = read(file)) manifests.push_back({digest, *std::move(artifact), file.put_ms});
+    }
+    std::vector<Row> rows = Reconcile(std::move(salvaged.rows), manifests, salvaged.versions_damaged, report_.losses);
+    std::string rebuilt = scratch() + "/rebuilt.db";
+    TRY(MakeDirectories(scratch()));
+    for (const char* suffix : {"", "-wal", "-shm"}) ::unlink((rebuilt + suffix).c_str());
+    {
+      ASSIGN_OR_RETURN(auto index, Index::Open(rebuilt));
+      TRY(index->Commit(rows));
+    }
+    TRY(PutIndexAside());
+    if (::rename(rebuilt.c_str(), paths_.index().c_str()) != 0) return SystemError("cannot put the rebuilt index into its place", errno);
+    TRY(SyncDirectory(paths_.root));
+    for (FsckProblem& problem : report_.problems) {
+      if (problem.kind == "index") problem.action = "index rebuilt: " + std::to_string(rows.size()) + " rows; the old one is in quarantine";
+    }
+    return LoadIndex();
+  }
+
+  // A copy stays in its place until the rebuilt one replaces it; a log must not meet a database that it does not belong to.
+  Status PutIndexAside() {
+    std::error_code code;
+    for (const char* suffix : {"-wal", "-shm"}) {
+      if (fs::exists(paths_.index() + suffix, code)) TRY(Quarantine(paths_, paths_.index() + suffix));
+    }
+    if (!fs::exists(paths_.index(), code)) return Ok();
+    std::string copy = scratch() + "/index.db";
+    fs::copy_file(paths_.index(), copy, fs::copy_options::overwrite_existing, code);
+    if (code) return SystemError("cannot copy " + paths_.index(), code.value());
+    TRY(Quarantine(paths_, copy));
+    return Ok();
+  }
+
+  // ---- the blobs ----
+
+  Status ReadBlobs() {
+    ASSIGN_OR_RETURN(BlobListing listing, ListBlobs(paths_));
+    for (const std::string& path : listing.strangers) {
+      FsckProblem& problem = Problem("file", path, "it lies among the blobs and is none");
+      if (repair_) PutAside(problem, path);
+    }
+    for (const BlobFile& file : listing.blobs) {
+      std::string path = paths_.blob(file.digest);
+      auto mapped = MapFile(path);
+      if (!mapped.ok() && mapped.error().code == ErrorCode::kNotFound) continue;  // collected meanwhile
+      ++report_.blobs;
+      report_.bytes += file.bytes;
+      if (mapped.ok() && DigestOf(mapped->bytes) == file.digest) {
+        good_[file.digest] = file;
+        continue;
+      }
+      FsckProblem& problem = Problem("blob", file.digest.hex(), mapped.ok() ? "its bytes are not those that its name says" : mapped.error().message);
+      if (repair_) PutAside(problem, path);
+    }
+    return Ok();
+  }
+
+  void PutAside(FsckProblem& problem, const std::string& path) {
+    auto moved = Quarantine(paths_, path);
+    problem.action = moved.ok() ? "moved to " + *moved : "not moved: " + moved.error().message;
+  }
+
+  bool Has(const Digest& digest) const { return good_.count(digest) != 0; }
+
+  // ---- references and rows ----
+
+  std::string Who(const StepKey& key) const {
+    auto names = names_.find(key);
+    return names == names_.end() ? "step " + key.brief() : names->second.front();
+  }
+
+  void CheckArtifacts() {
+    for (const ArtifactRow& row : state_.artifacts) {
+      artifacts_[row.digest] = &row;
+      std::string text = Canonical(row.manifest);
+      auto artifact = ArtifactFromJson(row.manifest);
+      if (DigestOf(text) != row.digest || !artifact.ok() || artifact->step != row.key) {
+        FsckProblem& problem = Problem("row", row.digest.hex(), "the manifest in the index is not that of this artifact (" + Who(row.key) + ")");
+        GiveUp(row, problem);
+        continue;
+      }
+      if (!Has(row.digest)) HealManifest(row, text);
+      if (row.collected_ms != 0) continue;
+      std::string missing;
+      for (const auto& [role, blob] : artifact->blobs) {
+        if (!Has(blob.digest)) missing += (missing.empty() ? "" : ", ") + role + " " + blob.digest.hex();
+      }
+      if (missing.empty()) continue;
+      FsckProblem& problem = Problem("artifact", row.digest.hex(), "the result of " + Who(row.key) + " lacks " + missing);
+      GiveUp(row, problem);
+    }
+  }
+
+  void HealManifest(const ArtifactRow& row, const std::string& text) {
+    FsckProblem& problem = Problem("manifest", row.digest.hex(), "the manifest of the result of " + Who(row.key) + ": " + kGone);
+    if (!repair_) return;
+    auto put = OpenBlobDirectory(paths_)->Put(std::string_view(text));
+    problem.action = put.ok() ? "written again from the index" : put.error().message;
+  }
+
+  void GiveUp(const ArtifactRow& row, FsckProblem& problem) {
+    lost_.insert(row.digest);
+    if (repair_) problem.action = "given up: the step runs again when a job needs it";
+    ArtifactRow marked = row;
+    marked.collected_ms = std::max<int64_t>(1, SystemClock().Wall().ms);
+    if (repair_) repairs_.push_back(marked);
+    auto names = names_.find(row.key);
+    bool current = std::any_of(state_.steps.begin(), state_.steps.end(), [&](const StepRow& s) { return s.key == row.key && s.artifact == row.digest; });
+    if (!current) return;
+    if (names == names_.end()) report_.losses.push_back({"step", row.key.hex(), "runs again when a job needs it"});
+    else for (const std::string& name : names->second) report_.losses.push_back({"step", name, LossTextOf(name)});
+  }
+
+  std::string LossTextOf(const std::string& name) const {
+    for (const JobRow& job : state_.jobs) {
+      if (name.starts_with("job " + job.id + " ")) {
+        return job.state == "running" || job.state == "paused" ? "runs again" : "runs again when the recipe of job " + job.id + " is run again";
+      }
+    }
+    return "runs again when a job needs it";
+  }
+
+  void CheckSnapshots() {
+    for (const SnapshotRow& row : state_.snapshots) {
+      if (row.blob.is_none() || Has(row.blob)) continue;
+      FsckProblem& problem = Problem("snapshot", row.blob.hex(), "the snapshot of " + Who(row.key) + ": " + kGone);
+      if (!repair_) continue;
+      problem.action = "given up: the step begins anew";
+      repairs_.push_back(SnapshotRow{.key = row.key, .at_ms = row.at_ms});
+    }
+  }
+
+  void CheckInputs() {
+    for (const JobRow& job : state_.jobs) {
+      if (job.state != "running" && job.state != "paused") continue;
+      std::vector<std::pair<std::string, std::string>> inputs;
+      if (job.resolved.contains("weights") && job.resolved["weights"].is_string()) inputs.push_back({"weights", job.resolved["weights"]});
+      if (job.resolved.contains("data") && job.resolved["data"].is_object()) inputs.push_back({"dataset", job.resolved["data"].value("blob", "")});
+      for (const auto& [what, hex] : inputs) {
+        auto digest = Digest::FromHex(hex);
+        if (!digest.ok() || digest->is_none() || Has(*digest)) continue;
+        Problem("input", hex, "the " + what + " of job " + job.id + ": " + kGone + "; run its recipe again to put it back");
+        report_.losses.push_back({"job", job.id, "its " + what + " is lost: run its recipe again to put it back"});
+      }
+    }
+  }
+
+  void CheckSteps() {
+    static const std::set<std::string> kStates = {"waiting", "ready", "running", "done", "failed", "cancelled"};
+    for (const StepRow& row : state_.steps) {
+      if (kStates.count(row.state) == 0) Problem("row", row.key.hex(), "step state '" + row.state + "' does not exist");
+      if (row.state == "done" && row.artifact.is_none()) Problem("row", row.key.hex(), "the step is done without a result");
+      // A rebuilt step has no spec until a job wants it.
+      if (!row.spec.empty() && StepKey(DigestOf(Canonical(row.spec)).bytes()) != row.key) {
+        Problem("row", row.key.hex(), "the specification of " + Who(row.key) + " is not the one that its key names");
+      }
+    }
+  }
+
+  void CheckVersions() {
+    for (const VersionRow& row : state_.versions) {
+      auto artifact = artifacts_.find(row.artifact);
+      bool there = artifact != artifacts_.end() && artifact->second->collected_ms == 0 && lost_.count(row.artifact) == 0;
+      if (there) continue;
+      std::string name = row.model + "@" + std::to_string(row.version);
+      Problem("version", name, "its checkpoint is lost: run the recipe of job " + row.job + " again (step " + row.step + ")");
+      report_.losses.push_back({"version", name, "its checkpoint is lost until step " + row.step + " of job " + row.job + " has run again"});
+    }
+  }
+
+  Status WriteRepairs() {
+    if (repairs_.empty()) return Ok();
+    ASSIGN_OR_RETURN(auto index, Index::Open(paths_.index()));
+    return index->Commit(repairs_);
+  }
+
+  StorePaths paths_;
+  bool repair_;
+  FsckReport report_;
+  bool index_damaged_ = false, loaded_ = false;
+  StoredState state_;
+  std::map<Digest, BlobFile> good_;
+  std::map<Digest, const ArtifactRow*> artifacts_;
+  std::map<StepKey, std::vector<std::string>> names_;
+  std::set<Digest> lost_;
+  std::vector<Row> repairs_;
+};
+
+}  // namespace
+
+Result<FsckReport> Fsck(const StorePaths& paths, bool repair) {
+  std::error_code code;
+  if (!fs::is_directory(paths.blobs(), code) && !fs::exists(paths.index(), code)) {
+    return Error{ErrorCode::kNotFound, "there is no store in " + paths.root};
+  }
+  if (!repair) return Examination(paths, false).Run();
+  ASSIGN_OR_RETURN(UniqueFd lock, LockStore(paths));
+  return Examination(paths, true).Run();
+}
+
+Json ToJson(const FsckReport& report) {
+  Json problems = Json::array(), losses = Json::array();
+  for (const FsckProblem& p : report.problems) problems.push_back({{"kind", p.kind}, {"name", p.name}, {"text", p.text}, {"action", p.action}});
+  for (const FsckLoss& l : report.losses) losses.push_back({{"what", l.what}, {"name", l.name}, {"text", l.text}});
+  return {{"clean", report.clean()}, {"blobs", report.blobs}, {"bytes", report.bytes}, {"problems", std::move(problems)}, {"losses", std::move(losses)}};
+}
+
+}  // namespace pare::storage

@@ -1,0 +1,189 @@
+#include "storage/index_repair.h"
+
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "common/files.h"
+#include "storage/row_sql.h"
+#include "storage/schema.h"
+
+namespace pare::storage {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kPageBytes = 4096;
+
+// Every table, in an order in which rows refer to earlier ones only (steps and artifacts refer to each other).
+template <typename F>
+void ForEachTable(F&& f) {
+  f(JobRow());
+  f(StepRow());
+  f(ArtifactRow());
+  f(JobStepRow());
+  f(AttemptRow());
+  f(MetricRow());
+  f(SnapshotRow());
+  f(VersionRow());
+  f(AliasRow());
+  f(PromotionRow());
+  f(EventRow());
+}
+
+template <typename R>
+std::string OrderDown() {
+  std::string order;
+  size_t at = 0;
+  ForEachColumn<R>([&](const auto& column) {
+    if (at++ < Table<R>::kKeyColumns) order += (order.empty() ? "ORDER BY " : ", ") + std::string(column.name) + " DESC";
+  });
+  return order;
+}
+
+// Rows that read well, from one end.
+template <typename R>
+Status ReadSound(Database& db, const std::string& clause, std::vector<R>& rows, std::vector<std::string>& problems) {
+  return ReadRows<R>(db, clause.c_str(), [&](R row, const std::string& problem) {
+    if (problem.empty()) rows.push_back(std::move(row));
+    else problems.push_back(problem);
+    return Ok();
+  });
+}
+
+template <typename R>
+std::string KeyTextOf(const R& row) {
+  Json key = Json::array();
+  size_t at = 0;
+  ForEachColumn<R>([&](const auto& column) {
+    if (at++ >= Table<R>::kKeyColumns) return;
+    if constexpr (requires { (row.*column.field).hex(); }) key.push_back((row.*column.field).hex());
+    else key.push_back(row.*column.field);
+  });
+  return Canonical(key);
+}
+
+template <typename R>
+void SalvageTable(Database& db, SalvagedIndex& salvaged) {
+  std::vector<R> rows;
+  std::vector<std::string> problems;
+  Status status = ReadSound(db, "", rows, problems);
+  if (!status.ok()) {
+    problems.push_back(status.error().message);
+    std::set<std::string> have;
+    for (const R& row : rows) have.insert(KeyTextOf(row));
+    std::vector<R> others;
+    std::vector<std::string> again;
+    (void)ReadSound(db, OrderDown<R>(), others, again);
+    for (R& row : others) {
+      if (have.insert(KeyTextOf(row)).second) rows.push_back(std::move(row));
+    }
+  }
+  if ((std::is_same_v<R, VersionRow> || std::is_same_v<R, AliasRow>) && !problems.empty()) salvaged.versions_damaged = true;
+  for (R& row : rows) salvaged.rows.push_back(std::move(row));
+  for (std::string& problem : problems) salvaged.problems.push_back(std::move(problem));
+}
+
+// The copy with the first page of a new index, if that can help.
+Status ReplaceFirstPage(const std::string& path, const std::string& scratch) {
+  std::string fresh = scratch + "/new.db";
+  fs::remove(fresh);
+  {
+    ASSIGN_OR_RETURN(auto created, Index::Open(fresh));
+  }
+  ASSIGN_OR_RETURN(std::string first, ReadFile(fresh));
+  ASSIGN_OR_RETURN(std::string bytes, ReadFile(path));
+  if (bytes.size() < first.size()) return Error{ErrorCode::kCorrupt, "index " + path + " is shorter than an empty one"};
+  bytes.replace(0, kPageBytes, first, 0, kPageBytes);
+  auto pages = static_cast<uint32_t>(bytes.size() / kPageBytes);
+  auto put = [&bytes](size_t at, uint32_t value) {
+    for (size_t i = 0; i < 4; ++i) bytes[at + i] = static_cast<char>(value >> (24 - 8 * i));
+  };
+  // "The SQLite Database File Format", section 1.3: size in pages, no free pages, and that the size is valid.
+  put(28, pages);
+  put(32, 0);
+  put(36, 0);
+  std::memcpy(bytes.data() + 92, bytes.data() + 24, 4);
+  return WriteFileDurably(path, bytes);
+}
+
+Result<std::unique_ptr<Database>> OpenForSalvage(const std::string& path) {
+  {  // recovers the log, and brings an older schema up to date
+    ASSIGN_OR_RETURN(auto index, Index::Open(path));
+  }
+  return Database::Open(path, Database::Mode::kWrite);
+}
+
+}  // namespace
+
+std::vector<std::string> CheckIndex(const std::string& path) {
+  std::vector<std::string> problems;
+  auto add = [&](const Error& error) { problems.push_back(error.message); };
+  auto reading = Index::OpenForReading(path);
+  bool older = !reading.ok() && reading.error().code == ErrorCode::kVersion;
+  if (!reading.ok() && !older) return {reading.error().message};
+  auto db = Database::Open(path, Database::Mode::kRead);
+  if (!db.ok()) return {db.error().message};
+  auto integrity = (*db)->Texts("PRAGMA integrity_check(100)");
+  if (!integrity.ok()) add(integrity.error());
+  else if (*integrity != std::vector<std::string>{"ok"}) problems.insert(problems.end(), integrity->begin(), integrity->end());
+  auto references = (*db)->Texts("PRAGMA foreign_key_check");
+  if (!references.ok()) add(references.error());
+  else for (const std::string& line : *references) problems.push_back("a row refers to one that does not exist: " + line);
+  if (older) return problems;  // its rows have no checksums yet
+  ForEachTable([&](auto empty) {
+    using R = decltype(empty);
+    std::vector<std::string> bad;
+    Status status = ReadRows<R>(**db, "", [&](R, const std::string& problem) {
+      if (!problem.empty()) bad.push_back(problem);
+      return Ok();
+    });
+    problems.insert(problems.end(), bad.begin(), bad.end());
+    if (!status.ok()) add(status.error());
+  });
+  return problems;
+}
+
+Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& scratch) {
+  SalvagedIndex salvaged;
+  std::error_code code;
+  if (!fs::exists(path, code)) {
+    salvaged.problems.push_back("index " + path + " is not there");
+    salvaged.versions_damaged = true;
+    return salvaged;
+  }
+  TRY(MakeDirectories(scratch));
+  std::string copy = scratch + "/salvage.db";
+  auto refresh = [&]() -> Status {
+    for (const char* suffix : {"", "-wal", "-shm"}) fs::remove(copy + suffix, code);
+    for (const char* suffix : {"", "-wal"}) {
+      if (!fs::exists(path + suffix, code)) continue;
+      fs::copy_file(path + suffix, copy + suffix, code);
+      if (code) return SystemError("cannot copy " + path + suffix, code.value());
+    }
+    return Ok();
+  };
+  TRY(refresh());
+  auto db = OpenForSalvage(copy);
+  if (!db.ok()) {
+    salvaged.problems.push_back(db.error().message);
+    TRY(refresh());
+    if (Status replaced = ReplaceFirstPage(copy, scratch); replaced.ok()) db = OpenForSalvage(copy);
+  }
+  if (!db.ok()) {
+    salvaged.versions_damaged = true;
+    return salvaged;
+  }
+  ForEachTable([&](auto empty) { SalvageTable<decltype(empty)>(**db, salvaged); });
+  return salvaged;
+}
+
+Status CopyIndex(const std::string& from, const std::string& to) {
+  ASSIGN_OR_RETURN(auto reading, Index::OpenForReading(from));  // its errors are the better ones
+  ASSIGN_OR_RETURN(auto db, Database::Open(from, Database::Mode::kRead));
+  return db->CopyTo(to);
+}
+
+}  // namespace pare::storage

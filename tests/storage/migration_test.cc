@@ -1,0 +1,102 @@
+// Stores of every earlier schema open, keep what they hold, and are told apart from newer ones.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "storage/fsck.h"
+#include "storage/index.h"
+#include "storage/schema.h"
+#include "storage/sqlite.h"
+#include "tests/storage/files.h"
+#include "tests/storage/rows.h"
+
+namespace pare::storage {
+namespace {
+
+class MigrationTest : public testing::TestWithParam<int> {
+ protected:
+  // A database of this version, from the text that a release of that version left.
+  void Create(int version) {
+    auto db = std::move(Database::Open(path_, Database::Mode::kCreate)).value();
+    std::string sql = ReadBytes(PARE_SOURCE_DIR "/tests/storage/golden/index_v" + std::to_string(version) + ".sql");
+    ASSERT_FALSE(sql.empty());
+    Status status = db->Run(sql);
+    ASSERT_TRUE(status.ok()) << status.error().message;
+  }
+  TemporaryDirectory directory_;
+  std::string path_ = directory_ / "index.db";
+};
+
+TEST_P(MigrationTest, AnEarlierIndexOpensAndKeepsEveryRow) {
+  Create(GetParam());
+  auto index = Index::Open(path_);
+  ASSERT_TRUE(index.ok()) << index.error().message;
+  auto state = (*index)->Load();
+  ASSERT_TRUE(state.ok()) << state.error().message;
+  ASSERT_EQ(state->jobs.size(), 1u);
+  EXPECT_EQ(state->jobs[0].id, "j000000001");
+  EXPECT_EQ(state->jobs[0].resolved, Json({{"name", "lenet"}, {"tree", {{"seed", 1}}}}));
+  ASSERT_EQ(state->steps.size(), 1u);
+  EXPECT_EQ(state->steps[0].key, StepKey(DigestOf(Canonical(state->steps[0].spec)).bytes()));
+  ASSERT_EQ(state->artifacts.size(), 1u);
+  EXPECT_EQ(DigestOf(Canonical(state->artifacts[0].manifest)), state->artifacts[0].digest);
+  EXPECT_EQ(state->artifacts[0].collected_ms, 0);
+  EXPECT_EQ(state->job_steps.size(), 1u);
+  EXPECT_EQ(state->attempts.size(), 1u);
+  EXPECT_EQ(state->snapshots.size(), 1u);
+  EXPECT_EQ(state->versions.size(), 1u);
+  EXPECT_EQ(state->aliases, std::vector{(AliasRow{"lenet", "champion", 1})});
+  EXPECT_EQ((*index)->Metrics(state->steps[0].key, 9)->size(), 1u);
+  EXPECT_EQ((*index)->Events("j000000001", 0, 9)->size(), 1u);
+  EXPECT_TRUE((*index)->Commit(RowOfEveryType()).ok());  // and goes on being used
+}
+
+TEST_P(MigrationTest, AMigratedIndexHasTheSchemaOfANewOne) {
+  Create(GetParam());
+  ASSERT_TRUE(Index::Open(path_).ok());
+  ASSERT_TRUE(Index::Open(directory_ / "new.db").ok());
+  auto schema = [&](const std::string& path) {
+    auto db = std::move(Database::Open(path, Database::Mode::kRead)).value();
+    std::vector<std::string> tables;
+    for (const std::string& name : *db->Texts("SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name")) {
+      for (const std::string& column : *db->Texts("PRAGMA table_info(" + name + ")")) tables.push_back(name + "|" + column);
+    }
+    return tables;
+  };
+  EXPECT_EQ(schema(path_), schema(directory_ / "new.db"));
+}
+
+TEST_P(MigrationTest, ReadersAndExaminationsLeaveItAlone) {
+  Create(GetParam());
+  std::string before = ReadBytes(path_);
+  EXPECT_EQ(CodeOf(Index::OpenForReading(path_)), ErrorCode::kVersion);
+  std::filesystem::create_directories(directory_ / "blobs");
+  auto report = Fsck(StorePaths(directory_.path()), false);
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(ReadBytes(path_), before);
+}
+
+INSTANTIATE_TEST_SUITE_P(EarlierVersions, MigrationTest, testing::Range(1, kSchemaVersion));
+
+TEST(MigrationFailureTest, AMigrationThatFailsLeavesTheVersionBefore) {
+  TemporaryDirectory directory;
+  std::string path = directory / "index.db";
+  {
+    auto db = std::move(Database::Open(path, Database::Mode::kCreate)).value();
+    ASSERT_TRUE(db->Run(ReadBytes(PARE_SOURCE_DIR "/tests/storage/golden/index_v1.sql")).ok());
+    ASSERT_TRUE(db->Run("CREATE TABLE promotions(x)").ok());  // in the way of migration 2, after its first statements
+  }
+  auto index = Index::Open(path);
+  ASSERT_FALSE(index.ok());
+  EXPECT_THAT(index.error().message, testing::HasSubstr("migration 2 (a checksum in every row"));
+  auto db = std::move(Database::Open(path, Database::Mode::kRead)).value();
+  EXPECT_EQ(*db->Number("PRAGMA user_version"), 1);
+  EXPECT_EQ(db->Texts("PRAGMA table_info(jobs)")->back().substr(3, 8), "priority");
+}
+
+TEST(MigrationNameTest, EveryMigrationHasAName) {
+  EXPECT_EQ(Migrations().size(), static_cast<size_t>(kSchemaVersion));
+  for (const Migration& migration : Migrations()) EXPECT_FALSE(migration.name.empty());
+}
+
+}  // namespace
+}  // namespace pare::storage
