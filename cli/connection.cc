@@ -103,7 +103,9 @@ Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Milli
 Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create) {
   if (!target.coordinator.empty()) return ConnectPatiently(target.coordinator);
   std::error_code ignored;
-  if (!create && !std::filesystem::exists(storage::StorePaths(target.store).index(), ignored)) {
+  storage::StorePaths paths(target.store);
+  // Blobs without an index are a store as well, if a damaged one.
+  if (!create && !std::filesystem::exists(paths.index(), ignored) && !std::filesystem::exists(paths.blobs(), ignored)) {
     return Error{ErrorCode::kNotFound, "there is no store in " + target.store + "; `pare run RECIPE` makes one (or give --store DIR or --coordinator ENDPOINT)"};
   }
   SystemClock clock;

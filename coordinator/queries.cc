@@ -200,7 +200,9 @@ Result<Json> Known(const QueryContext& context, const Json& args) {
   for (const StepKey& key : keys) {
     const Step* step = context.state.FindStep(key);
     if (step == nullptr) continue;
-    if (step->state == StepState::kDone) states[key.hex()] = "done";
+    const ArtifactRecord* record = context.state.ArtifactOf(key);
+    bool collected = record != nullptr && record->collected;  // it would be made again
+    if (step->state == StepState::kDone && !collected) states[key.hex()] = "done";
     if (step->state == StepState::kFailed && step->error_class == "diverged") states[key.hex()] = "failed";
   }
   return states;

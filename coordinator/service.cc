@@ -231,15 +231,12 @@ Result<Event> Service::SubmitOf(const Caller& caller, const Json& args) {
 // ---- what the rows say and what the store holds ----
 
 bool Service::Present(const Digest& artifact, const ArtifactRecord& record, bool thoroughly) {
-  if (record.collected) return false;
   auto missing = [&](const Digest& digest) {
     // A store that cannot be read just now has lost nothing.
-    if (thoroughly) {
-      auto bytes = backend_.blobs->Get(digest);
-      return !bytes.ok() && (bytes.error().code == ErrorCode::kCorrupt || bytes.error().code == ErrorCode::kNotFound);
-    }
     auto there = backend_.blobs->Contains(digest);
-    return there.ok() && !*there;
+    if (!there.ok() || !*there || !thoroughly) return there.ok() && !*there;
+    auto bytes = backend_.blobs->Get(digest);
+    return !bytes.ok() && bytes.error().code == ErrorCode::kCorrupt;
   };
   if (missing(artifact)) return false;
   return std::none_of(record.blobs.begin(), record.blobs.end(), [&](const auto& blob) { return missing(blob.second); });
@@ -249,7 +246,8 @@ void Service::CheckArtifacts(const std::vector<StepKey>& keys, bool thoroughly) 
   std::vector<StepKey> lost;
   for (const StepKey& key : keys) {
     const ArtifactRecord* record = scheduler_.state().ArtifactOf(key);
-    if (record != nullptr && !Present(scheduler_.state().FindStep(key)->artifact, *record, thoroughly)) lost.push_back(key);
+    // A collected one is made again when a plan adopts its step (Scheduler::AdoptStep); until then reports need its numbers.
+    if (record != nullptr && !record->collected && !Present(scheduler_.state().FindStep(key)->artifact, *record, thoroughly)) lost.push_back(key);
   }
   if (!lost.empty()) Apply(ArtifactsLost{std::move(lost)});
 }

@@ -22,6 +22,7 @@ class Examination {
   Examination(StorePaths paths, bool repair) : paths_(std::move(paths)), repair_(repair) {}
 
   Result<FsckReport> Run() {
+    if (repair_) TRY(RefuseForeign(paths_.index(), scratch()));
     TRY(ReadIndex());
     TRY(ReadBlobs());
     if (index_damaged_ && repair_) TRY(RebuildIndex());

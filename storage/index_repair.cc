@@ -180,6 +180,27 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
   return salvaged;
 }
 
+Status RefuseForeign(const std::string& path, const std::string& scratch) {
+  auto reading = Index::OpenForReading(path);
+  if (reading.ok() || (reading.error().code != ErrorCode::kVersion && reading.error().code != ErrorCode::kInvalid)) return Ok();
+  TRY(MakeDirectories(scratch));
+  std::string fresh = scratch + "/new.db";
+  fs::remove(fresh);
+  {
+    ASSIGN_OR_RETURN(auto created, Index::Open(fresh));
+  }
+  auto tables = [](const std::string& name) -> Result<std::vector<std::string>> {
+    ASSIGN_OR_RETURN(auto db, Database::Open(name, Database::Mode::kRead));
+    return db->Texts("SELECT name, sql FROM sqlite_schema ORDER BY name");
+  };
+  auto ours = tables(fresh), theirs = tables(path);
+  if (!ours.ok() || !theirs.ok() || *ours == *theirs) return Ok();
+  ASSIGN_OR_RETURN(auto db, Database::Open(path, Database::Mode::kRead));
+  ASSIGN_OR_RETURN(int64_t version, db->Number("PRAGMA user_version"));
+  bool older = reading.error().code == ErrorCode::kVersion && version < kSchemaVersion;
+  return older ? Ok() : Status(reading.error());
+}
+
 Status CopyIndex(const std::string& from, const std::string& to) {
   ASSIGN_OR_RETURN(auto reading, Index::OpenForReading(from));  // its errors are the better ones
   ASSIGN_OR_RETURN(auto db, Database::Open(from, Database::Mode::kRead));

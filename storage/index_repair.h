@@ -23,6 +23,10 @@ struct SalvagedIndex {
 // `scratch`: a directory for the copy; what it puts there stays there. An index that is not there gives a problem and no rows.
 Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& scratch);
 
+// An error for a database that is whole but not ours to repair: of a newer release (kVersion), of something else (kInvalid). One that
+// only says so while its tables are ours has a damaged header.
+Status RefuseForeign(const std::string& path, const std::string& scratch);
+
 // A copy of one moment, also beside a living coordinator. `to` must not exist.
 Status CopyIndex(const std::string& from, const std::string& to);
 

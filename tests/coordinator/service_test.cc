@@ -254,6 +254,53 @@ TEST_F(RegistryTest, APromotionIsOneTransaction) {
   EXPECT_EQ(aliases, 2);
 }
 
+TEST_F(RegistryTest, OfTwoPromotionsThatExpectTheSameChampionOneWins) {
+  int won = 0, lost = 0;
+  for (const char* step : {"half/02-retrain", "baseline"}) {
+    Request request;
+    request.method = "promote";
+    request.args = {{"name", "small"}, {"job", "last"}, {"step", step}, {"expected", 1}};
+    site.service->Receive("client", request);
+  }
+  site.sent.clear();
+  site.Turn();
+  for (const Send& send : site.sent) {
+    auto* reply = std::get_if<Reply>(&send.message);
+    if (reply == nullptr) continue;
+    won += reply->ok;
+    lost += !reply->ok && reply->code == "conflict";
+  }
+  EXPECT_EQ(won, 1);
+  EXPECT_EQ(lost, 1);
+  EXPECT_EQ(site.Get("models")[0]["versions"].size(), 2u);
+  EXPECT_EQ(site.Ask("rollback", {{"name", "small"}, {"expected", 1}}).code, "conflict");
+}
+
+TEST_F(RegistryTest, TheHistoryTellsEveryChangeOfTheChampionAlsoAfterARestart) {
+  site.Get("promote", {{"name", "small"}, {"job", "last"}, {"step", "half/02-retrain"}});
+  site.Get("rollback", {{"name", "small"}});
+  site.Restart();
+  Json history = site.Get("model_history", {{"name", "small"}})["history"];
+  ASSERT_EQ(history.size(), 3u);
+  EXPECT_EQ(history[0]["action"], "promote");
+  EXPECT_TRUE(history[0]["previous"].is_null());
+  EXPECT_THAT(history[0]["text"], HasSubstr("decision of job"));
+  EXPECT_EQ(history[1]["version"], 2);
+  EXPECT_EQ(history[1]["previous"], 1);
+  EXPECT_EQ(history[2]["action"], "rollback");
+  EXPECT_EQ(history[2]["version"], 1);
+  EXPECT_EQ(site.Ask("model_history", {{"name", "nobody"}}).code, "not_found");
+}
+
+TEST_F(RegistryTest, AVersionNamesItsStepAndWhereItCameFrom) {
+  Json evidence = site.Get("resolve_model", {{"name", "small"}})["evidence"];
+  ASSERT_EQ(evidence["lineage"].size(), 4u);
+  std::string kinds;
+  for (const Json& step : evidence["lineage"]) kinds += step["kind"].get<std::string>() + " ";
+  EXPECT_EQ(kinds, "retrain prune train initialize ");
+  EXPECT_EQ(evidence["lineage"][0]["step"], evidence["step_key"]);
+}
+
 TEST_F(RegistryTest, OfTwoPromotionsInOneTurnTheSecondIsTheChampionAndTheFirstItsPrevious) {
   for (const char* step : {"half/02-retrain", "baseline"}) {
     Request request;

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "storage/index_repair.h"
+#include "storage/sqlite.h"
 #include "tests/storage/world.h"
 
 namespace pare::storage {
@@ -150,6 +151,17 @@ TEST(FsckTest, ARowWithAFlippedBitIsNeverBelieved) {
   (void)world.Examine(true);
   for (const ArtifactRow& row : world.Load().artifacts) EXPECT_EQ(DigestOf(Canonical(row.manifest)), row.digest);
   EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
+}
+
+TEST(FsckTest, AnIndexOfANewerReleaseIsLeftAlone) {
+  World world;
+  {
+    auto db = std::move(Database::Open(world.paths().index(), Database::Mode::kWrite)).value();
+    ASSERT_TRUE(db->Run("CREATE TABLE added_later(x); PRAGMA user_version=" + std::to_string(kSchemaVersion + 1)).ok());
+  }
+  std::string before = ReadBytes(world.paths().index());
+  EXPECT_EQ(CodeOf(Fsck(world.paths(), true)), ErrorCode::kVersion);
+  EXPECT_EQ(ReadBytes(world.paths().index()), before);
 }
 
 enum class Damage { kFlip, kCut, kDelete };

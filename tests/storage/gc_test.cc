@@ -281,7 +281,8 @@ class GcExecutionTest : public testing::Test {
   }
   GcPlan PlanAll() {
     GcPlan plan;
-    for (const BlobFile& file : ListBlobs(paths_)->blobs) plan.removals.push_back({file, ""});
+    BlobListing listing = *ListBlobs(paths_);
+    for (const BlobFile& file : listing.blobs) plan.removals.push_back({file, ""});
     return plan;
   }
   TemporaryDirectory directory_;

@@ -111,7 +111,8 @@ TEST_F(IndexTest, MetricsAreTheNewestInOrder) {
   rows.push_back({.key = KeyOf("two"), .lease_epoch = 9, .sequence = 9, .values = Json::object()});
   Commit(*index_, rows);
   std::vector<int64_t> got;
-  for (const MetricRow& row : *index_->Metrics(KeyOf("one"), 4)) got.push_back(row.values);
+  std::vector<MetricRow> newest = *index_->Metrics(KeyOf("one"), 4);
+  for (const MetricRow& row : newest) got.push_back(row.values);
   EXPECT_EQ(got, (std::vector<int64_t>{13, 21, 22, 23}));
 }
 
@@ -120,7 +121,8 @@ TEST_F(IndexTest, EventsComeAfterASequenceOldestFirst) {
   for (int64_t i = 1; i <= 5; ++i) Commit(*index_, std::vector{EventRow{.job = "a", .sequence = i, .text = std::to_string(i)}});
   Commit(*index_, std::vector{EventRow{.job = "b", .sequence = 3, .text = "other"}});
   std::string texts;
-  for (const EventRow& row : *index_->Events("a", 2, 2)) texts += row.text;
+  std::vector<EventRow> events = *index_->Events("a", 2, 2);
+  for (const EventRow& row : events) texts += row.text;
   EXPECT_EQ(texts, "34");
   EXPECT_EQ(State().last_event, (std::map<std::string, int64_t>{{"a", 5}, {"b", 3}}));
 }

@@ -56,9 +56,10 @@ TEST_P(MigrationTest, AMigratedIndexHasTheSchemaOfANewOne) {
   ASSERT_TRUE(Index::Open(directory_ / "new.db").ok());
   auto schema = [&](const std::string& path) {
     auto db = std::move(Database::Open(path, Database::Mode::kRead)).value();
-    std::vector<std::string> tables;
-    for (const std::string& name : *db->Texts("SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name")) {
-      for (const std::string& column : *db->Texts("PRAGMA table_info(" + name + ")")) tables.push_back(name + "|" + column);
+    std::vector<std::string> tables, names = *db->Texts("SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name");
+    for (const std::string& name : names) {
+      std::vector<std::string> columns = *db->Texts("PRAGMA table_info(" + name + ")");
+      for (const std::string& column : columns) tables.push_back(name + "|" + column);
     }
     return tables;
   };

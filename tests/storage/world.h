@@ -63,7 +63,8 @@ class World {
   // Files of the store that matter, relative to its root.
   std::vector<std::string> Files() const {
     std::vector<std::string> files = {"index.db"};
-    for (const BlobFile& file : ListBlobs(paths())->blobs) files.push_back(paths().blob(file.digest).substr(root().size() + 1));
+    BlobListing listing = *ListBlobs(paths());
+    for (const BlobFile& file : listing.blobs) files.push_back(paths().blob(file.digest).substr(root().size() + 1));
     return files;
   }
 
