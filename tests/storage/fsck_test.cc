@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "storage/index_repair.h"
@@ -96,7 +97,15 @@ TEST(FsckTest, AStrangeFileAmongTheBlobsIsPutAside) {
 
 // ---- the index ----
 
-void ExpectSameState(const StoredState& a, const StoredState& b) {
+// The order of steps and artifacts means nothing.
+void Sort(StoredState& state) {
+  std::sort(state.steps.begin(), state.steps.end(), [](const StepRow& a, const StepRow& b) { return a.key < b.key; });
+  std::sort(state.artifacts.begin(), state.artifacts.end(), [](const ArtifactRow& a, const ArtifactRow& b) { return a.digest < b.digest; });
+}
+
+void ExpectSameState(StoredState a, StoredState b) {
+  Sort(a);
+  Sort(b);
   EXPECT_EQ(a.jobs, b.jobs);
   EXPECT_EQ(a.steps, b.steps);
   EXPECT_EQ(a.job_steps, b.job_steps);
@@ -114,6 +123,8 @@ TEST(FsckTest, ALostIndexIsRebuiltFromManifests) {
   (void)world.Examine(true);
   EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
   StoredState after = world.Load();
+  Sort(before);
+  Sort(after);
   ASSERT_EQ(after.artifacts.size(), before.artifacts.size());
   for (size_t i = 0; i < after.artifacts.size(); ++i) EXPECT_EQ(after.artifacts[i].manifest, before.artifacts[i].manifest);
   EXPECT_EQ(after.steps.size(), before.steps.size() - 1);  // the one that is not done left no manifest
@@ -206,7 +217,7 @@ TEST(FsckTest, EveryFileDamagedInTurnIsNamedAndHealed) {
   size_t files = World().Files().size();
   for (size_t i = 0; i < files; ++i) {
     for (Damage damage : {Damage::kFlip, Damage::kCut, Damage::kDelete}) {
-      for (uint64_t seed = 1; seed <= (i == 0 ? 40 : 2); ++seed) {
+      for (uint64_t seed = 1; seed <= (i == 0 ? 15 : 2); ++seed) {
         World world;
         StoredState before = world.Load();
         std::string file = world.Files()[i], what = file + " damage " + std::to_string(static_cast<int>(damage)) + " seed " + std::to_string(seed);

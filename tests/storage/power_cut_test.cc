@@ -13,7 +13,7 @@
 namespace pare::storage {
 namespace {
 
-constexpr int kTurns = 3;
+constexpr int kTurns = 2;
 
 std::string BytesOfTurn(int turn, const std::string& what) { return what + RandomBytes(3000 + static_cast<size_t>(turn), static_cast<uint64_t>(turn)); }
 

@@ -180,7 +180,7 @@ TEST(TensorCodecTest, IsWrittenInPiecesOfABlock) {
 
 // Bytes of private writable memory that this process has now.
 rlim_t DataBytes() {
-  std::string status = ReadBytes("/proc/self/status");
+  std::string status = ReadFile("/proc/self/status").value();
   return std::stoull(status.substr(status.find("VmData:") + 7)) * 1024;
 }
 
