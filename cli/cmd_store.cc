@@ -84,20 +84,20 @@ void AddStoreCommands(CLI::App& app, Context& context) {
   struct Gc { bool dry_run = false; std::optional<int> age; };
   auto gc = std::make_shared<Gc>();
   CLI::App* command = AddCommand(app, context, "gc", "Removes blobs that no job, model, snapshot or running step needs, by the `keep` rules of recipes.", "pare gc --dry-run");
-  command->group("Store");
+  command->group("System");
   command->add_flag("--dry-run", gc->dry_run, "show the plan with bytes and reasons, remove nothing");
   AddCount(command, "--min-age", gc->age, 0, 1'000'000'000, "leave blobs alone that nothing names yet and that are younger, in seconds; default 3600");
   command->callback([&context, gc] { context.action = [&context, gc] { return Collect(context.target, gc->dry_run, gc->age); }; });
 
   auto repair = std::make_shared<bool>(false);
   command = AddCommand(app, context, "fsck", "Examines a store: every blob's digest, every reference, every row. Exit code 0 if it is clean, 1 if not.", "pare fsck --repair");
-  command->group("Store");
+  command->group("System");
   command->add_flag("--repair", *repair, "rebuild a damaged index, put damaged blobs aside, let lost results be computed again");
   command->callback([&context, repair] { context.action = [&context, repair] { return Examine(context.target, *repair); }; });
 
   auto directory = std::make_shared<std::string>();
   command = AddCommand(app, context, "backup", "Copies a store as it is at one moment, also while jobs run; the copy is a store.", "pare backup /backups/pare");
-  command->group("Store");
+  command->group("System");
   command->add_option("DIR", *directory, "directory that is empty, absent, or holds an older backup")->required()->type_name("");
   command->callback([&context, directory] { context.action = [&context, directory] { return BackUp(context.target, *directory); }; });
 }

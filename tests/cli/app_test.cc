@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(All, EveryCommandTest, ::testing::ValuesIn(Commands()),
 
 TEST(AppTest, HasTheCommandsOfTheManual) {
   std::vector<std::string> wanted = {"run", "plan", "submit", "list", "describe", "watch", "logs", "why", "pause", "resume", "cancel", "retry",
-                                     "report", "digest", "models", "promote", "rollback", "export", "doctor", "version"};
+                                     "report", "digest", "models", "promote", "rollback", "export", "gc", "fsck", "backup", "doctor", "version"};
   EXPECT_THAT(Commands(), ::testing::UnorderedElementsAreArray(wanted));
 }
 

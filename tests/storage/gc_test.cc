@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
-#include <chrono>
+#include <ctime>
 #include <set>
 
 #include "tests/storage/files.h"
@@ -259,10 +259,9 @@ TEST_F(GcTest, AHundredThousandBlobsArePlanned) {
   for (int i = 0; i < 34'000; ++i) AddFile(DigestOf("garbage " + std::to_string(i)));
   Keep({{"policy", "last"}, {"count", 3}});
   std::sort(files_.begin(), files_.end(), [](const BlobFile& a, const BlobFile& b) { return a.digest < b.digest; });
-  auto before = std::chrono::steady_clock::now();
+  std::clock_t before = std::clock();
   GcPlan plan = Plan();
-  std::chrono::duration<double> took = std::chrono::steady_clock::now() - before;
-  std::printf("%zu blobs planned in %.2f s\n", files_.size(), took.count());
+  std::printf("%zu blobs planned in %.2f s of CPU time\n", files_.size(), static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC);
   EXPECT_EQ(plan.removals.size(), 34'000u + 33'000u - 300u);
 }
 
