@@ -217,7 +217,7 @@ TEST(FsckTest, EveryFileDamagedInTurnIsNamedAndHealed) {
   size_t files = World().Files().size();
   for (size_t i = 0; i < files; ++i) {
     for (Damage damage : {Damage::kFlip, Damage::kCut, Damage::kDelete}) {
-      for (uint64_t seed = 1; seed <= (i == 0 ? 15 : 2); ++seed) {
+      for (uint64_t seed = 1; seed <= (i == 0 ? 15u : 2u); ++seed) {
         World world;
         StoredState before = world.Load();
         std::string file = world.Files()[i], what = file + " damage " + std::to_string(static_cast<int>(damage)) + " seed " + std::to_string(seed);
