@@ -74,11 +74,7 @@ Status DecodeLayer(Model& model, const std::string& name) {
   model::Node& node = model.graph.nodes[static_cast<size_t>(model.graph.IndexOf(name))];
   if (node.attributes.encoding == model::Encoding::kDense) return Ok();
   ASSIGN_OR_RETURN(model::Tensor weight, model::DecodeWeight(node, model.tensors));
-  node.attributes.encoding = model::Encoding::kDense;
-  node.attributes.activations = model::Activations::kFloat;
-  node.attributes.block_size = model::Attributes().block_size;
-  node.attributes.double_quantization = model::Attributes().double_quantization;
-  node.attributes.bits = model::Attributes().bits;
+  model::MakeDense(node.attributes);
   model.tensors[name + ".weight"] = std::move(weight);
   for (const char* role : {".weight_scale", ".weight_steps", ".weight_values", ".input_scale", ".input_zero_point"}) model.tensors.erase(name + role);
   return Ok();

@@ -203,15 +203,21 @@ Result<Tensor> DecodeWeight(const Node& node, const TensorMap& tensors) {
   return RowOf(node.attributes.encoding).decode(node, tensors);
 }
 
+void MakeDense(Attributes& attributes) {
+  const Attributes defaults;
+  attributes.encoding = defaults.encoding;
+  attributes.activations = defaults.activations;
+  attributes.bits = defaults.bits;
+  attributes.block_size = defaults.block_size;
+  attributes.double_quantization = defaults.double_quantization;
+}
+
 Result<DenseModel> DecodeModel(const Graph& graph, const TensorMap& tensors) {
   DenseModel dense{graph, {}};
   for (Node& node : dense.graph.nodes) {
     if (WeightShape(node).empty()) continue;
     ASSIGN_OR_RETURN(Tensor weight, DecodeWeight(node, tensors));
-    node.attributes.encoding = Encoding::kDense;
-    node.attributes.activations = Activations::kFloat;
-    node.attributes.block_size = Attributes().block_size;
-    node.attributes.double_quantization = Attributes().double_quantization;
+    MakeDense(node.attributes);
     dense.tensors.emplace(node.name + ".weight", std::move(weight));
   }
   ASSIGN_OR_RETURN(GraphInfo info, Analyze(dense.graph));

@@ -60,6 +60,8 @@ void EncodeSpecs(const Node& node, std::vector<TensorSpec>& specs, size_t first)
 Shape WeightShape(const Node& node);
 // The weight of a node as float32, whatever its encoding. kInvalid: a tensor is missing, or the node has no weight.
 Result<Tensor> DecodeWeight(const Node& node, const TensorMap& tensors);
+// The attributes of a node whose weight is float32 from now on.
+void MakeDense(Attributes& attributes);
 // The model with every weight float32: what exporters and tools without our encodings run. Attributes become dense.
 struct DenseModel {
   Graph graph;
