@@ -44,21 +44,15 @@ std::shared_ptr<const PackedWeight> PackCodes(const NodeState& n) {
 
 // saved: the weight that the forward used.
 void CodebookLinearForward(ShardState& shard, NodeState& n) {
-  const model::Attributes& a = n.node->attributes;
-  const at::Tensor& input = shard.Input(n, 0);
-  at::Tensor x = input.reshape({-1, a.in_features});
   n.saved = {LookUp(n)};
-  at::Tensor out = a.bias ? at::addmm(n.parameters[1], x, n.saved[0].t()) : at::mm(x, n.saved[0].t());
-  std::vector<int64_t> sizes = input.sizes().vec();
-  sizes.back() = a.out_features;
-  n.value = out.view(sizes);
+  SetLinearValue(shard, n, Affine(n, Rows(shard.Input(n, 0)), n.saved[0]));
 }
 
 void CodebookLinearBackward(ShardState& shard, NodeState& n) {
   const at::Tensor& input = shard.Input(n, 0);
-  at::Tensor dy = n.gradient.reshape({-1, n.node->attributes.out_features});
-  SumByCode(n, at::mm(dy.t(), input.reshape({-1, n.node->attributes.in_features})));
-  if (n.node->attributes.bias && n.gradients[1].defined()) at::sum_out(n.gradients[1], dy, 0);
+  at::Tensor dy = Rows(n.gradient);
+  SumByCode(n, at::mm(dy.t(), Rows(input)));
+  BiasBackward(n, dy);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, at::mm(dy, n.saved[0]).view(input.sizes()));
 }
 

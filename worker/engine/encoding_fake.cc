@@ -35,20 +35,15 @@ void ClipGradient(const NodeState& n, const at::Tensor& x, at::Tensor& dx) {
 
 // saved: the weight and the input as the forward saw them.
 void FakeLinearForward(ShardState& shard, NodeState& n) {
-  const model::Attributes& a = n.node->attributes;
-  const at::Tensor& input = shard.Input(n, 0);
-  n.saved = {RoundWeight(n.parameters[0]), RoundInput(n, input.reshape({-1, a.in_features}))};
-  at::Tensor out = a.bias ? at::addmm(n.parameters[1], n.saved[1], n.saved[0].t()) : at::mm(n.saved[1], n.saved[0].t());
-  std::vector<int64_t> sizes = input.sizes().vec();
-  sizes.back() = a.out_features;
-  n.value = out.view(sizes);
+  n.saved = {RoundWeight(n.parameters[0]), RoundInput(n, Rows(shard.Input(n, 0)))};
+  SetLinearValue(shard, n, Affine(n, n.saved[1], n.saved[0]));
 }
 
 void FakeLinearBackward(ShardState& shard, NodeState& n) {
   const at::Tensor& input = shard.Input(n, 0);
-  at::Tensor dy = n.gradient.reshape({-1, n.node->attributes.out_features});
+  at::Tensor dy = Rows(n.gradient);
   if (n.gradients[0].defined()) at::mm_out(n.gradients[0], dy.t(), n.saved[1]);
-  if (n.node->attributes.bias && n.gradients[1].defined()) at::sum_out(n.gradients[1], dy, 0);
+  BiasBackward(n, dy);
   if (!shard.Wants(n, 0)) return;
   at::Tensor dx = at::mm(dy, n.saved[0]).view(input.sizes());
   ClipGradient(n, input, dx);
@@ -60,10 +55,7 @@ void FakeConvForward(ShardState& shard, NodeState& n) {
   ConvWith(shard, n, n.saved[0]);
 }
 
-void FakeConvBackward(ShardState& shard, NodeState& n) {
-  at::Tensor gradient = ConvBackwardWith(shard, n, n.saved[0]);
-  if (n.gradients[0].defined()) n.gradients[0].copy_(gradient);
-}
+void FakeConvBackward(ShardState& shard, NodeState& n) { ConvBackwardThrough(shard, n, n.saved[0]); }
 
 void FakeEmbeddingForward(ShardState& shard, NodeState& n) {
   n.saved = {shard.Input(n, 0).to(at::kLong)};

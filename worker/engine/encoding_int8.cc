@@ -16,8 +16,6 @@ at::Tensor Decode(const NodeState& n) {
   return n.parameters[0].to(at::kFloat).mul_(Extra(n, "weight_scale").view(rows));
 }
 
-at::Tensor BiasOf(const NodeState& n) { return n.node->attributes.bias ? n.parameters[1] : at::Tensor(); }
-
 }  // namespace
 
 std::shared_ptr<const PackedWeight> PackInt8(const NodeState& n) {
@@ -31,19 +29,15 @@ std::shared_ptr<const PackedWeight> PackInt8(const NodeState& n) {
 
 void Int8LinearForward(ShardState& shard, NodeState& n) {
   const model::Attributes& a = n.node->attributes;
-  const at::Tensor& input = shard.Input(n, 0);
-  at::Tensor x = input.reshape({-1, a.in_features}).contiguous(), out;
+  at::Tensor x = Rows(shard.Input(n, 0)).contiguous(), out;
   if (a.activations == model::Activations::kFloat) {
-    const at::Tensor& weight = static_cast<const DecodedWeight&>(*n.packed).weight;
-    out = a.bias ? at::addmm(n.parameters[1], x, weight.t()) : at::mm(x, weight.t());
+    out = Affine(n, x, static_cast<const DecodedWeight&>(*n.packed).weight);
   } else if (const auto& linear = static_cast<const Int8Linear&>(*n.packed); a.activations == model::Activations::kDynamic) {
     out = linear.Dynamic(x);
   } else {
     out = linear.Static(x, {Extra(n, "input_scale").item<float>(), Extra(n, "input_zero_point").item<int32_t>()});
   }
-  std::vector<int64_t> sizes = input.sizes().vec();
-  sizes.back() = a.out_features;
-  n.value = out.view(sizes);
+  SetLinearValue(shard, n, out);
 }
 
 void DecodedConvForward(ShardState& shard, NodeState& n) {

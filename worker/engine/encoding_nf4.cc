@@ -2,28 +2,21 @@
 // lives as long as its own multiplication). Gradients pass through to the input; the weight itself is frozen.
 #include "model/nf4.h"
 #include "worker/engine/encodings.h"
+#include "worker/engine/tensors.h"
 
 namespace pare::engine::kernels {
 namespace {
 
-// A view of a tensor's bytes on the host.
-model::Tensor HostView(const at::Tensor& t, model::DType dtype) {
-  auto host = std::make_shared<at::Tensor>(t.cpu());
-  return model::Tensor(dtype, t.sizes().vec(), {static_cast<const std::byte*>(host->const_data_ptr()), host->nbytes()}, host);
-}
-
 at::Tensor Decode(const NodeState& n) {
   const model::Attributes& a = n.node->attributes;
   model::Nf4 parts;
-  parts.codes = HostView(n.parameters[0], model::DType::kU8);
-  parts.scales = HostView(Extra(n, "weight_scale"), a.double_quantization ? model::DType::kI8 : model::DType::kF32);
-  if (a.double_quantization) parts.steps = HostView(Extra(n, "weight_steps"), model::DType::kF32);
+  parts.codes = HostView(n.parameters[0]);
+  parts.scales = HostView(Extra(n, "weight_scale"));
+  if (a.double_quantization) parts.steps = HostView(Extra(n, "weight_steps"));
   at::Tensor weight = at::empty({a.out_features, a.in_features}, at::kFloat);
   model::DecodeNf4(parts, a.block_size, 0, {weight.data_ptr<float>(), static_cast<size_t>(weight.numel())});
   return weight.to(n.parameters[0].device());
 }
-
-at::Tensor Rows(const at::Tensor& t) { return t.dim() == 2 ? t : t.reshape({-1, t.size(-1)}); }
 
 }  // namespace
 
@@ -40,7 +33,7 @@ void Nf4LinearForward(ShardState& shard, NodeState& n) {
 
 void Nf4LinearBackward(ShardState& shard, NodeState& n) {
   at::Tensor dy = Rows(n.gradient);
-  if (n.node->attributes.bias && n.gradients[1].defined()) at::sum_out(n.gradients[1], dy, 0);
+  BiasBackward(n, dy);
   if (!shard.Wants(n, 0)) return;
   shard.AddGrad(n, 0, at::mm(dy, Decode(n)).view(shard.Input(n, 0).sizes()));
 }

@@ -11,6 +11,7 @@
 #include "worker/engine/execution_kernels.h"
 #include "worker/engine/flush_denormals.h"
 #include "worker/engine/sparse_matrix.h"
+#include "worker/engine/tensors.h"
 
 namespace pare::engine {
 namespace {
@@ -18,74 +19,48 @@ namespace {
 constexpr double kMaxSparseDensity = 0.5;  // above, no sparse kernel can win
 constexpr int kWarmUps = 3;
 
-struct FloatWeight : PackedWeight {
-  at::Tensor weight, bias;  // bias may be undefined
+using kernels::Affine;
+using kernels::BiasOf;
+using kernels::Rows;
+using kernels::SetLinearValue;
+
+struct DenseWeight : PackedWeight {
+  explicit DenseWeight(at::Tensor w) : weight(std::move(w)) {}
+  at::Tensor weight;
 };
 
 struct SparseWeight : PackedWeight {
-  SparseWeight(const at::Tensor& w, at::Tensor b)
-      : matrix({w.const_data_ptr<float>(), static_cast<size_t>(w.numel())}, w.size(0), w.size(1)), bias(std::move(b)) {}
-  std::span<const float> bias_values() const {
-    return bias.defined() ? std::span(bias.const_data_ptr<float>(), static_cast<size_t>(bias.numel())) : std::span<const float>();
-  }
+  explicit SparseWeight(const at::Tensor& w) : matrix({w.const_data_ptr<float>(), static_cast<size_t>(w.numel())}, w.size(0), w.size(1)) {}
   SparseMatrix matrix;
-  at::Tensor bias;
 };
 
-at::Tensor BiasOf(const NodeState& n) { return n.node->attributes.bias ? n.parameters[1].clone() : at::Tensor(); }
-
-model::DType TypeOf(const at::Tensor& t) {
-  if (t.scalar_type() == at::kChar) return model::DType::kI8;
-  if (t.scalar_type() == at::kByte) return model::DType::kU8;
-  return t.scalar_type() == at::kInt ? model::DType::kI32 : model::DType::kF32;
-}
-
-void SetValue(ShardState& shard, NodeState& n, const at::Tensor& out) {
-  std::vector<int64_t> sizes = shard.Input(n, 0).sizes().vec();
-  sizes.back() = n.node->attributes.out_features;
-  n.value = out.dim() == static_cast<int64_t>(sizes.size()) ? out : out.reshape(sizes);
-}
-
-at::Tensor InputRows(ShardState& shard, NodeState& n) {
-  const at::Tensor& input = shard.Input(n, 0);
-  return input.dim() == 2 ? input : input.reshape({-1, n.node->attributes.in_features});
-}
-
-std::shared_ptr<const PackedWeight> PackFloat(const NodeState& n) {
-  auto packed = std::make_shared<FloatWeight>();
-  packed->weight = DecodedWeight(n).to(n.parameters[0].device());
-  packed->bias = BiasOf(n);
-  return packed;
-}
+std::shared_ptr<const PackedWeight> PackFloat(const NodeState& n) { return std::make_shared<DenseWeight>(DecodedWeight(n).to(n.parameters[0].device())); }
 
 void FloatForward(ShardState& shard, NodeState& n) {
-  const auto& p = static_cast<const FloatWeight&>(*n.packed);
-  at::Tensor x = InputRows(shard, n);
-  SetValue(shard, n, p.bias.defined() ? at::addmm(p.bias, x, p.weight.t()) : at::mm(x, p.weight.t()));
+  SetLinearValue(shard, n, Affine(n, Rows(shard.Input(n, 0)), static_cast<const DenseWeight&>(*n.packed).weight));
 }
 
 std::shared_ptr<const PackedWeight> PackBfloat16(const NodeState& n) {
-  auto packed = std::make_shared<FloatWeight>();
-  packed->weight = DecodedWeight(n).to(at::kBFloat16).to(n.parameters[0].device());
-  packed->bias = BiasOf(n);
-  return packed;
+  return std::make_shared<DenseWeight>(DecodedWeight(n).to(at::kBFloat16).to(n.parameters[0].device()));
 }
 
 void Bfloat16Forward(ShardState& shard, NodeState& n) {
-  const auto& p = static_cast<const FloatWeight&>(*n.packed);
-  at::Tensor y = at::mm(InputRows(shard, n).to(at::kBFloat16), p.weight.t()).to(at::kFloat);
-  SetValue(shard, n, p.bias.defined() ? y.add_(p.bias) : y);
+  const at::Tensor& weight = static_cast<const DenseWeight&>(*n.packed).weight;
+  at::Tensor y = at::mm(Rows(shard.Input(n, 0)).to(at::kBFloat16), weight.t()).to(at::kFloat), bias = BiasOf(n);
+  SetLinearValue(shard, n, bias.defined() ? y.add_(bias) : y);
 }
 
-std::shared_ptr<const PackedWeight> PackSparse(const NodeState& n) { return std::make_shared<SparseWeight>(DecodedWeight(n), BiasOf(n)); }
+std::shared_ptr<const PackedWeight> PackSparse(const NodeState& n) { return std::make_shared<SparseWeight>(DecodedWeight(n)); }
 
 // The value is a transposed view: whoever reads it next finds the samples of a feature beside each other.
 void SparseForward(ShardState& shard, NodeState& n) {
-  const auto& p = static_cast<const SparseWeight&>(*n.packed);
-  at::Tensor xt = InputRows(shard, n).t().contiguous();  // no copy behind another sparse layer
-  at::Tensor yt = at::empty({p.matrix.rows(), xt.size(1)}, xt.options());
-  p.matrix.Multiply(xt.const_data_ptr<float>(), p.bias_values(), xt.size(1), yt.data_ptr<float>());
-  SetValue(shard, n, yt.t());
+  const SparseMatrix& matrix = static_cast<const SparseWeight&>(*n.packed).matrix;
+  at::Tensor xt = Rows(shard.Input(n, 0)).t().contiguous();  // no copy behind another sparse layer
+  at::Tensor yt = at::empty({matrix.rows(), xt.size(1)}, xt.options()), bias = BiasOf(n);
+  std::span<const float> bias_values;
+  if (bias.defined()) bias_values = {bias.const_data_ptr<float>(), static_cast<size_t>(bias.numel())};
+  matrix.Multiply(xt.const_data_ptr<float>(), bias_values, xt.size(1), yt.data_ptr<float>());
+  SetLinearValue(shard, n, yt.t());
 }
 
 bool HasBfloat16() {
@@ -113,10 +88,8 @@ ShardState Alone(const model::Node& input, const model::Node& node, const model:
   n.inputs = {0};
   for (const model::TensorSpec& spec : info.tensors) {
     if (spec.node != node.name) continue;
-    const model::Tensor& tensor = weights.at(spec.name);
-    at::ScalarType type = spec.dtype == model::DType::kI8 ? at::kChar : spec.dtype == model::DType::kU8 ? at::kByte : spec.dtype == model::DType::kI32 ? at::kInt : at::kFloat;
     n.roles.push_back(spec.role);
-    n.parameters.push_back(at::from_blob(const_cast<std::byte*>(tensor.bytes().data()), spec.shape, type).clone());
+    n.parameters.push_back(Wrap(weights.at(spec.name)).clone());
   }
   n.kernel = KernelOf(node, way);
   if (n.kernel.pack != nullptr) n.packed = n.kernel.pack(n);
@@ -147,14 +120,10 @@ std::string Reason(const LayerExecution& layer, int64_t batch) {
 
 at::Tensor DecodedWeight(const NodeState& n) {
   model::TensorMap tensors;
-  for (size_t i = 0; i < n.parameters.size(); ++i) {
-    auto host = std::make_shared<at::Tensor>(n.parameters[i].cpu().contiguous());
-    std::span<const std::byte> bytes(static_cast<const std::byte*>(host->const_data_ptr()), host->nbytes());
-    tensors.emplace(n.node->name + "." + n.roles[i], model::Tensor(TypeOf(*host), host->sizes().vec(), bytes, host));
-  }
+  for (size_t i = 0; i < n.parameters.size(); ++i) tensors.emplace(n.node->name + "." + n.roles[i], HostView(n.parameters[i]));
   Result<model::Tensor> weight = model::DecodeWeight(*n.node, tensors);
   CHECK(weight.ok());
-  return at::from_blob(const_cast<std::byte*>(weight->bytes().data()), weight->shape(), at::kFloat).clone();
+  return Wrap(*weight).clone();
 }
 
 NodeKernel KernelOf(const model::Node& node, std::string_view way) {

@@ -68,8 +68,18 @@ const Kernel& KernelOf(model::OpType type);
 // By operator and encoding (worker/engine/encodings.h): a null forward if there is none.
 NodeKernel KernelOf(const model::Node& node);
 
-// The rows, by family.
+// The rows, by family, and what those of linears and convolutions in any encoding share.
 namespace kernels {
+// [n, …, f] as [rows, f].
+at::Tensor Rows(const at::Tensor& t);
+// Undefined if the node has none.
+at::Tensor BiasOf(const NodeState& n);
+// x · weightᵀ + bias.
+at::Tensor Affine(const NodeState& n, const at::Tensor& x, const at::Tensor& weight);
+// node.value: `out` [rows, out_features] in the form of the input.
+void SetLinearValue(ShardState& shard, NodeState& n, const at::Tensor& out);
+// From the gradient of the output, [rows, out_features].
+void BiasBackward(NodeState& n, const at::Tensor& dy);
 void LinearForward(ShardState&, NodeState&);
 void LinearBackward(ShardState&, NodeState&);
 void ConvForward(ShardState&, NodeState&);
@@ -78,6 +88,8 @@ void ConvBackward(ShardState&, NodeState&);
 void ConvWith(ShardState&, NodeState&, const at::Tensor& weight);
 // The gradient of that weight; undefined where nothing of it trains.
 at::Tensor ConvBackwardWith(ShardState&, NodeState&, const at::Tensor& weight);
+// The gradient of `weight` is that of the node's own.
+void ConvBackwardThrough(ShardState&, NodeState&, const at::Tensor& weight);
 void BatchNormForward(ShardState&, NodeState&);
 void BatchNormBackward(ShardState&, NodeState&);
 void LayerNormForward(ShardState&, NodeState&);

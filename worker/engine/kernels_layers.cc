@@ -7,9 +7,6 @@
 namespace pare::engine::kernels {
 namespace {
 
-// [n, …, f] as [rows, f] without copying.
-at::Tensor Rows(const at::Tensor& t) { return t.dim() == 2 ? t : t.reshape({-1, t.size(-1)}); }
-
 std::vector<int64_t> Pair(int64_t h, int64_t w) { return {h, w}; }
 
 // Whether some tensor but the bias trains: the weight, or what an encoding has in its place.
@@ -19,6 +16,9 @@ bool WeightTrains(const NodeState& n) {
   }
   return false;
 }
+
+// Of a batch norm: those of the shard's samples, not the running ones.
+bool UsesBatchStatistics(const ShardState& shard, const NodeState& n) { return shard.training && n.trains; }
 
 // Heads apart: [n, s, w] → [n·heads, s, w/heads].
 at::Tensor SplitHeads(const at::Tensor& t, int64_t heads) {
@@ -31,6 +31,24 @@ at::Tensor JoinHeads(const at::Tensor& t, int64_t n, int64_t heads) {
 }
 
 }  // namespace
+
+at::Tensor Rows(const at::Tensor& t) { return t.dim() == 2 ? t : t.reshape({-1, t.size(-1)}); }
+
+at::Tensor BiasOf(const NodeState& n) { return n.node->attributes.bias ? n.parameters[1] : at::Tensor(); }
+
+at::Tensor Affine(const NodeState& n, const at::Tensor& x, const at::Tensor& weight) {
+  return n.node->attributes.bias ? at::addmm(n.parameters[1], x, weight.t()) : at::mm(x, weight.t());
+}
+
+void SetLinearValue(ShardState& shard, NodeState& n, const at::Tensor& out) {
+  std::vector<int64_t> sizes = shard.Input(n, 0).sizes().vec();
+  sizes.back() = n.node->attributes.out_features;
+  n.value = out.dim() == static_cast<int64_t>(sizes.size()) ? out : out.reshape(sizes);
+}
+
+void BiasBackward(NodeState& n, const at::Tensor& dy) {
+  if (n.node->attributes.bias && n.gradients[1].defined()) at::sum_out(n.gradients[1], dy, 0);
+}
 
 void LinearForward(ShardState& shard, NodeState& n) {
   const at::Tensor& input = shard.Input(n, 0);
@@ -46,7 +64,7 @@ void LinearForward(ShardState& shard, NodeState& n) {
 void LinearBackward(ShardState& shard, NodeState& n) {
   at::Tensor x = Rows(shard.Input(n, 0)), dy = Rows(n.gradient);
   if (n.gradients[0].defined()) at::mm_out(n.gradients[0], dy.t(), x);
-  if (n.node->attributes.bias && n.gradients[1].defined()) at::sum_out(n.gradients[1], dy, 0);
+  BiasBackward(n, dy);
   if (!shard.Wants(n, 0)) return;
   const at::Tensor& input = shard.Input(n, 0);
   if (!n.workspace.defined() || n.workspace.sizes() != input.sizes()) n.workspace = at::empty(input.sizes(), input.options());
@@ -56,24 +74,27 @@ void LinearBackward(ShardState& shard, NodeState& n) {
 }
 
 void ConvForward(ShardState& shard, NodeState& n) { ConvWith(shard, n, n.parameters[0]); }
-void ConvBackward(ShardState& shard, NodeState& n) {
-  at::Tensor gradient = ConvBackwardWith(shard, n, n.parameters[0]);
-  if (gradient.defined() && n.gradients[0].defined()) n.gradients[0].copy_(gradient);
+void ConvBackward(ShardState& shard, NodeState& n) { ConvBackwardThrough(shard, n, n.parameters[0]); }
+
+void ConvBackwardThrough(ShardState& shard, NodeState& n, const at::Tensor& weight) {
+  at::Tensor gradient = ConvBackwardWith(shard, n, weight);
+  if (n.gradients[0].defined()) n.gradients[0].copy_(gradient);
 }
 
 void ConvWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
-  n.value = at::convolution(shard.Input(n, 0), weight, a.bias ? n.parameters[1] : at::Tensor(), Pair(a.stride_h, a.stride_w),
+  n.value = at::convolution(shard.Input(n, 0), weight, BiasOf(n), Pair(a.stride_h, a.stride_w),
                             Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0), a.groups);
 }
 
 at::Tensor ConvBackwardWith(ShardState& shard, NodeState& n, const at::Tensor& weight) {
   const model::Attributes& a = n.node->attributes;
   std::vector<int64_t> bias_sizes = {a.out_channels};
+  bool bias_trains = a.bias && n.gradients[1].defined();
   auto [dx, dw, db] = at::convolution_backward(n.gradient, shard.Input(n, 0), weight, a.bias ? at::OptionalIntArrayRef(bias_sizes) : at::OptionalIntArrayRef(),
                                                Pair(a.stride_h, a.stride_w), Pair(a.padding_h, a.padding_w), Pair(1, 1), false, Pair(0, 0),
-                                               a.groups, {shard.Wants(n, 0), WeightTrains(n), a.bias && n.gradients[1].defined()});
-  if (db.defined() && n.gradients[1].defined()) n.gradients[1].copy_(db);
+                                               a.groups, {shard.Wants(n, 0), WeightTrains(n), bias_trains});
+  if (bias_trains) n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);
   return dw;
 }
@@ -84,7 +105,7 @@ void BatchNormForward(ShardState& shard, NodeState& n) {
   const model::Attributes& a = n.node->attributes;
   const at::Tensor& x = shard.Input(n, 0);
   at::Tensor none;
-  if (shard.training && n.trains) {
+  if (UsesBatchStatistics(shard, n)) {
     auto [y, mean, inverse] = at::native_batch_norm(x, n.parameters[0], n.parameters[1], none, none, true, a.momentum, a.epsilon);
     n.value = y;
     n.saved = {mean, inverse};
@@ -95,16 +116,11 @@ void BatchNormForward(ShardState& shard, NodeState& n) {
 
 void BatchNormBackward(ShardState& shard, NodeState& n) {
   const model::Attributes& a = n.node->attributes;
-  std::array<bool, 3> wanted = {shard.Wants(n, 0), true, true};
+  std::array<bool, 3> wanted = {shard.Wants(n, 0), n.trains, n.trains};
   at::Tensor none;
-  if (!n.trains) {
-    auto fixed = at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], n.parameters[2], n.parameters[3], none, none, false,
-                                                a.epsilon, {true, false, false});
-    return shard.AddGrad(n, 0, std::get<0>(fixed));
-  }
-  auto [dx, dw, db] =
-      shard.training ? at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], none, none, n.saved[0], n.saved[1], true, a.epsilon, wanted)
-                     : at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], n.parameters[2], n.parameters[3], none, none, false, a.epsilon, wanted);
+  auto [dx, dw, db] = UsesBatchStatistics(shard, n)
+                          ? at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], none, none, n.saved[0], n.saved[1], true, a.epsilon, wanted)
+                          : at::native_batch_norm_backward(n.gradient, shard.Input(n, 0), n.parameters[0], n.parameters[2], n.parameters[3], none, none, false, a.epsilon, wanted);
   if (n.gradients[0].defined()) n.gradients[0].copy_(dw);
   if (n.gradients[1].defined()) n.gradients[1].copy_(db);
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, dx);

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "worker/engine/shard_pool.h"
+#include "worker/engine/tensors.h"
 
 namespace pare::engine {
 namespace {
@@ -16,13 +17,8 @@ namespace {
 using model::DType;
 using model::Tensor;
 
-// Only read: from_blob has no const form.
-at::Tensor Wrap(const Tensor& t) {
-  return at::from_blob(const_cast<std::byte*>(t.bytes().data()), t.shape(), t.dtype() == DType::kF64 ? at::kDouble : at::kFloat);
-}
-
 Tensor Unwrap(const at::Tensor& t, DType dtype) {
-  at::Tensor host = t.to(dtype == DType::kF64 ? at::kDouble : at::kFloat).contiguous();
+  at::Tensor host = t.to(*ScalarTypeOf(dtype)).contiguous();
   Tensor out(dtype, host.sizes().vec());
   std::memcpy(const_cast<std::byte*>(out.bytes().data()), host.data_ptr(), out.bytes().size());  // just made: nobody else has it
   return out;

@@ -7,7 +7,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <optional>
 
 #include "model/encoding.h"
 #include "worker/collective/collective.h"
@@ -17,6 +16,7 @@
 #include "worker/engine/kernels.h"
 #include "worker/engine/loss.h"
 #include "worker/engine/shard_pool.h"
+#include "worker/engine/tensors.h"
 
 namespace pare::engine {
 namespace {
@@ -28,17 +28,6 @@ using model::TensorSpec;
 
 // Tensors start at multiples of 64 bytes: kernels of MKL may round differently for other alignments.
 constexpr int64_t kAlignElements = 16;
-
-// libtorch's type; nullopt for one that no operator's tensors have.
-std::optional<at::ScalarType> TypeOf(model::DType dtype) {
-  switch (dtype) {
-    case model::DType::kF32: return at::kFloat;
-    case model::DType::kI32: return at::kInt;
-    case model::DType::kI8: return at::kChar;
-    case model::DType::kU8: return at::kByte;
-    default: return std::nullopt;
-  }
-}
 
 int64_t RoundUp(int64_t n) { return (n + kAlignElements - 1) / kAlignElements * kAlignElements; }
 
@@ -111,8 +100,7 @@ class TorchNetwork : public Network {
         return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + model::ToString(it->second.shape()) + ", the model needs " +
                                               std::string(model::ToString(spec.dtype)) + " " + model::ToString(spec.shape)};
       }
-      // Only read: from_blob has no const form.
-      View(spec).copy_(at::from_blob(const_cast<std::byte*>(it->second.bytes().data()), spec.shape, *TypeOf(spec.dtype)));
+      View(spec).copy_(Wrap(it->second));
     }
     Pull();
     PackWeights();
@@ -148,7 +136,7 @@ class TorchNetwork : public Network {
     int64_t parameters = 0, buffers = 0;
     for (const TensorSpec& spec : info_.tensors) {
       if (spec.dtype != model::DType::kF32) {
-        slots_.emplace(spec.name, Slot{true, 0, at::zeros(spec.shape, Floats().dtype(*TypeOf(spec.dtype)))});
+        slots_.emplace(spec.name, Slot{true, 0, at::zeros(spec.shape, Floats().dtype(*ScalarTypeOf(spec.dtype)))});
         continue;
       }
       int64_t size = model::ElementCount(spec.shape);
@@ -453,7 +441,7 @@ Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, cons
     return Error{ErrorCode::kInvalid, "the model's output must be one vector of class scores per sample"};
   }
   for (const TensorSpec& spec : info.tensors) {
-    if (!TypeOf(spec.dtype)) return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + std::string(model::ToString(spec.dtype)) + ", which the engine does not hold"};
+    if (!ScalarTypeOf(spec.dtype)) return Error{ErrorCode::kInvalid, "tensor '" + spec.name + "' is " + std::string(model::ToString(spec.dtype)) + ", which the engine does not hold"};
   }
   for (const model::Node& node : graph.nodes) {
     if (KernelOf(node).forward == nullptr) {
