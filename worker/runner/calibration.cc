@@ -64,61 +64,80 @@ Result<Requests> Gather(const model::Graph& graph, const model::GraphInfo& info,
 
 }  // namespace
 
-Result<std::vector<uint32_t>> CalibrationRows(const StepData& data, int64_t samples, uint64_t seed) {
-  int64_t count = data.dataset->train.samples.shape()[0];
-  if (data.spec.validation < 0 || data.spec.validation >= count) return Error{ErrorCode::kInvalid, "data: validation leaves no training samples"};
-  std::vector<uint32_t> train = data::CutValidation(count, data.spec.validation, data.spec.split_seed).train;
-  if (samples < 1 || samples > static_cast<int64_t>(train.size())) {
-    return Error{ErrorCode::kInvalid, "calibration_samples: " + std::to_string(samples) + " is not between 1 and the " + std::to_string(train.size()) + " training samples"};
+Result<std::vector<uint32_t>> CalibrationSamples(const std::vector<uint32_t>& training, int64_t samples, uint64_t seed) {
+  if (samples < 1 || samples > static_cast<int64_t>(training.size())) {
+    return Error{ErrorCode::kInvalid, "calibration_samples: " + std::to_string(samples) + " is not between 1 and the " + std::to_string(training.size()) + " training samples"};
   }
-  std::vector<uint32_t> rows = Permutation(RandomStream(seed, RandomPurpose::kCalibrate), static_cast<uint32_t>(train.size()));
+  std::vector<uint32_t> rows = Permutation(RandomStream(seed, RandomPurpose::kCalibrate), static_cast<uint32_t>(training.size()));
   rows.resize(static_cast<size_t>(samples));
-  for (uint32_t& row : rows) row = train[row];
+  for (uint32_t& row : rows) row = training[row];
   return rows;
 }
 
-Result<std::vector<model::Tensor>> InputCovariances(StepContext& context, const storage::Checkpoint& model, const std::vector<std::string>& tensors,
-                                                    methods::ConvForm form, int64_t samples) {
-  ASSIGN_OR_RETURN(StepData data, LoadData(context));
+Result<std::vector<uint32_t>> CalibrationRows(const StepData& data, int64_t samples, uint64_t seed) {
+  int64_t count = data.dataset->train.samples.shape()[0];
+  if (data.spec.validation < 0 || data.spec.validation >= count) return Error{ErrorCode::kInvalid, "data: validation leaves no training samples"};
+  return CalibrationSamples(data::CutValidation(count, data.spec.validation, data.spec.split_seed).train, samples, seed);
+}
+
+Result<CalibrationPass> CalibrationPass::Open(StepContext& context, const storage::Checkpoint& model, std::vector<std::string> taps, int64_t samples) {
+  CalibrationPass pass(context);
+  ASSIGN_OR_RETURN(pass.data_, LoadData(context));
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(model.graph));
-  TRY(CheckFits(model.graph, info, *data.dataset, data.spec));
-  ASSIGN_OR_RETURN(std::vector<uint32_t> rows, CalibrationRows(data, samples, context.spec.seed));
-  ASSIGN_OR_RETURN(Requests requests, Gather(model.graph, info, tensors, form, samples));
+  TRY(CheckFits(model.graph, info, *pass.data_.dataset, pass.data_.spec));
+  ASSIGN_OR_RETURN(pass.rows_, CalibrationRows(pass.data_, samples, context.spec.seed));
+  int64_t floats = 0;
+  for (const std::string& tap : taps) floats += model::ElementCount(info.shapes[static_cast<size_t>(model.graph.IndexOf(tap))]);
+  pass.batch_ = std::clamp<int64_t>(kMaxTapFloats / std::max<int64_t>(floats, 1), 1, std::min<int64_t>(kEvaluationBatch, samples));
   engine::NetworkOptions options;
   options.device = context.environment.device;
   options.threads = context.environment.threads;
   options.shards = kCalibrationShards;
-  std::vector<size_t> tap_of;
-  int64_t floats = 0;
-  for (const Shared& s : requests.shared) {
-    auto tap = std::find(options.taps.begin(), options.taps.end(), s.tap);
-    tap_of.push_back(static_cast<size_t>(tap - options.taps.begin()));
-    if (tap != options.taps.end()) continue;
-    options.taps.push_back(s.tap);
-    floats += model::ElementCount(s.patches.input);
-  }
-  int64_t batch = std::clamp<int64_t>(kMaxTapFloats / std::max<int64_t>(floats, 1), 1, std::min<int64_t>(kEvaluationBatch, samples));
-  options.max_batch = batch;
-  ASSIGN_OR_RETURN(auto network, engine::Network::Create(model.graph, model.tensors, options));
+  options.max_batch = pass.batch_;
+  options.taps = std::move(taps);
+  ASSIGN_OR_RETURN(pass.network_, engine::Network::Create(model.graph, model.tensors, options));
+  return pass;
+}
+
+Status CalibrationPass::ForEachBatch(const Visitor& visit) {
+  std::vector<int64_t> sizes = network_->tap_sizes();
   std::vector<std::vector<float>> values;
-  for (int64_t size : network->tap_sizes()) values.emplace_back(static_cast<size_t>(size * batch));
-  std::vector<engine::CovarianceSum> sums;
-  for (const Shared& s : requests.shared) sums.emplace_back(s.patches);
-  for (int64_t first = 0; first < samples; first += batch) {
-    if (context.hooks.StopRequested()) return Error{ErrorCode::kStopped, "stopped while calibrating; it starts afresh"};
-    int64_t n = std::min(batch, samples - first);
-    std::span<const uint32_t> part = std::span(rows).subspan(static_cast<size_t>(first), static_cast<size_t>(n));
+  for (int64_t size : sizes) values.emplace_back(static_cast<size_t>(size * batch_));
+  for (size_t first = 0; first < rows_.size(); first += static_cast<size_t>(batch_)) {
+    if (context_->hooks.StopRequested()) return Error{ErrorCode::kStopped, "stopped while calibrating; it starts afresh"};
+    size_t n = std::min(static_cast<size_t>(batch_), rows_.size() - first);
     std::vector<std::span<float>> taps;
-    for (size_t t = 0; t < values.size(); ++t) taps.emplace_back(values[t].data(), values[t].size() / static_cast<size_t>(batch) * static_cast<size_t>(n));
-    network->Observe([&](int64_t from, int64_t count, std::span<float> out) {
-      data::Gather(data.dataset->train, data.spec, part.subspan(static_cast<size_t>(from), static_cast<size_t>(count)), out);
-    }, n, {}, taps);
+    for (size_t t = 0; t < sizes.size(); ++t) taps.emplace_back(values[t].data(), static_cast<size_t>(sizes[t]) * n);
+    network_->Observe(SamplesOf(data_.dataset->train, data_.spec, std::span(rows_).subspan(first, n)), static_cast<int64_t>(n), {}, taps);
+    TRY(visit(taps, static_cast<int64_t>(n)));
+  }
+  return Ok();
+}
+
+Result<std::vector<model::Tensor>> InputCovariances(StepContext& context, const storage::Checkpoint& model, const std::vector<std::string>& tensors,
+                                                    methods::ConvForm form, int64_t samples) {
+  ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(model.graph));
+  ASSIGN_OR_RETURN(Requests requests, Gather(model.graph, info, tensors, form, samples));
+  std::vector<std::string> taps;
+  std::vector<size_t> tap_of;
+  std::vector<engine::CovarianceSum> sums;
+  for (const Shared& s : requests.shared) {
+    auto tap = std::find(taps.begin(), taps.end(), s.tap);
+    tap_of.push_back(static_cast<size_t>(tap - taps.begin()));
+    if (tap == taps.end()) taps.push_back(s.tap);
+    sums.emplace_back(s.patches);
+  }
+  ASSIGN_OR_RETURN(CalibrationPass pass, CalibrationPass::Open(context, model, std::move(taps), samples));
+  int64_t done = 0;
+  TRY(pass.ForEachBatch([&](std::span<const std::span<float>> values, int64_t n) -> Status {
     engine::RunParallel(static_cast<int>(sums.size()), context.environment.threads, [&](int i) {
       auto s = static_cast<size_t>(i);
-      sums[s].Add(taps[tap_of[s]], n);
+      sums[s].Add(values[tap_of[s]], n);
     });
-    context.hooks.Progress({{"calibrated", first + n}, {"calibration_samples", samples}});
-  }
+    done += n;
+    context.hooks.Progress({{"calibrated", done}, {"calibration_samples", samples}});
+    return Ok();
+  }));
   std::vector<model::Tensor> means, covariances;
   for (const engine::CovarianceSum& sum : sums) means.push_back(sum.Mean());
   for (size_t of : requests.of) covariances.push_back(means[of]);

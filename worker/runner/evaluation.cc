@@ -19,6 +19,12 @@ void MarkCorrect(std::span<const float> logits, std::span<const int64_t> labels,
 
 }  // namespace
 
+engine::SampleSource SamplesOf(const data::Split& split, const data::DataSpec& spec, std::span<const uint32_t> rows) {
+  return [&split, &spec, rows](int64_t first, int64_t count, std::span<float> out) {
+    data::Gather(split, spec, rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), out);
+  };
+}
+
 EvaluationCounts EvaluateRows(engine::Network& network, const data::Split& split, const data::DataSpec& spec,
                               std::span<const uint32_t> rows, std::string* bitmap) {
   EvaluationCounts counts;
@@ -35,11 +41,9 @@ EvaluationCounts EvaluateRows(engine::Network& network, const data::Split& split
     size_t n = std::min(limit, rows.size() - first);
     std::span<int64_t> batch_labels(labels.data(), n);
     std::span<float> batch_logits(logits.data(), bitmap == nullptr ? 0 : n * static_cast<size_t>(network.classes()));
-    data::GatherLabels(split, rows.subspan(first, n), batch_labels);
-    engine::SampleSource samples = [&](int64_t from, int64_t count, std::span<float> out) {
-      data::Gather(split, spec, rows.subspan(first + static_cast<size_t>(from), static_cast<size_t>(count)), out);
-    };
-    engine::BatchResult result = network.EvaluateBatch(samples, batch_labels, batch_logits);
+    std::span<const uint32_t> part = rows.subspan(first, n);
+    data::GatherLabels(split, part, batch_labels);
+    engine::BatchResult result = network.EvaluateBatch(SamplesOf(split, spec, part), batch_labels, batch_logits);
     counts.correct += result.correct;
     loss_sum += result.loss * static_cast<double>(n);
     if (bitmap != nullptr) MarkCorrect(batch_logits, batch_labels, first, *bitmap);

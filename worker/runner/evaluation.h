@@ -15,6 +15,9 @@ namespace pare::runner {
 
 inline constexpr int64_t kEvaluationBatch = 500;  // largest number of samples per batch
 
+// The samples of `rows` of a split, not augmented, in that order. REQUIRES: split and spec outlive it, and what `rows` spans.
+engine::SampleSource SamplesOf(const data::Split& split, const data::DataSpec& spec, std::span<const uint32_t> rows);
+
 struct EvaluationCounts {
   int64_t correct = 0, total = 0;
   double loss = 0.0;  // mean

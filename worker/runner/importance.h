@@ -14,9 +14,6 @@ namespace pare::runner {
 // Largest number of samples per batch for mean gradients; part of the result, as sums in another order round differently.
 inline constexpr int64_t kGradientBatch = 100;
 
-// The first `samples` of the training rows in the order of the permutation (seed, kCalibrate). kInvalid: there are fewer.
-Result<std::vector<uint32_t>> CalibrationSamples(const std::vector<uint32_t>& training, int64_t samples, uint64_t seed);
-
 enum class GradientMoment { kMean, kMeanSquare };
 // One value per element of network.parameters(): the gradient of the mean loss of `rows`, or the mean of the squares of
 // single samples' gradients. network.gradients() is overwritten, everything else stays. Bits do not depend on threads.

@@ -7,17 +7,6 @@
 namespace pare::runner {
 namespace {
 
-Result<storage::Artifact> InputArtifact(StepContext& context, const std::string& role, const std::string& kind) {
-  auto input = context.assignment.inputs.find(role);
-  if (input == context.assignment.inputs.end()) return Error{ErrorCode::kInvalid, "input '" + role + "' is missing"};
-  auto artifact = storage::GetArtifact(context.environment.blobs, input->second);
-  if (!artifact.ok()) return artifact.error().With("input '" + role + "'");
-  if (artifact->kind != kind) {
-    return Error{ErrorCode::kInvalid, "input '" + role + "': artifact " + input->second.brief() + " is of kind '" + artifact->kind + "', not " + kind};
-  }
-  return artifact;
-}
-
 struct Evaluation {
   std::string split, model;
   int64_t correct = 0, total = 0;

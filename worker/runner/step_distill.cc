@@ -49,10 +49,7 @@ Result<std::vector<float>> Answers(StepContext& context, engine::Network& networ
     if (context.hooks.StopRequested()) return Error{ErrorCode::kStopped, "stopped before training sample " + std::to_string(first)};
     std::span<const uint32_t> batch = rows.subspan(first, std::min<size_t>(kEvaluationBatch, rows.size() - first));
     std::span<float> out = std::span(values).subspan(first * classes, batch.size() * classes);
-    engine::SampleSource samples = [&](int64_t from, int64_t count, std::span<float> to) {
-      data::Gather(data.dataset->train, data.spec, batch.subspan(static_cast<size_t>(from), static_cast<size_t>(count)), to);
-    };
-    network.Observe(samples, static_cast<int64_t>(batch.size()), out, {});
+    network.Observe(SamplesOf(data.dataset->train, data.spec, batch), static_cast<int64_t>(batch.size()), out, {});
     auto bad = std::find_if(out.begin(), out.end(), [](float v) { return !std::isfinite(v); });
     if (bad != out.end()) return TeacherNotFinite(TeacherName(context, "model"), batch[static_cast<size_t>(bad - out.begin()) / classes]);
     ReportLogits(context, first + batch.size(), rows.size(), last);
@@ -67,16 +64,10 @@ Result<std::unique_ptr<engine::Network>> TeacherNetwork(StepContext& context, co
 }
 
 Result<std::unique_ptr<Teacher>> StoredTeacher(StepContext& context, const StepData& data, const DistillOptions& options, int64_t classes) {
-  const Digest& digest = context.assignment.inputs.at("logits");
-  ASSIGN_OR_RETURN(storage::Artifact artifact, storage::GetArtifact(context.environment.blobs, digest));
-  auto blob = artifact.blobs.find(kBlob);
-  if (artifact.kind != "logits" || blob == artifact.blobs.end()) {
-    return Error{ErrorCode::kInvalid, "input 'logits': artifact " + digest.brief() + " is of kind '" + artifact.kind + "'"};
-  }
+  ASSIGN_OR_RETURN(storage::BlobView view, InputBlob(context, "logits", "logits", kBlob));
   if (data.spec.flip || data.spec.shift != 0) {
     return Error{ErrorCode::kInvalid, "input 'logits': they are of samples that were not augmented; with augmentation the teacher runs in the loop"};
   }
-  ASSIGN_OR_RETURN(storage::BlobView view, context.environment.blobs.Get(blob->second.digest));
   ASSIGN_OR_RETURN(Logits logits, Logits::Decode(view.text()));
   return NewCachedTeacher(std::move(logits), TrainRows(data), classes, options);
 }
@@ -131,7 +122,7 @@ Result<StepOutput> RunLogits(StepContext& context) {
 
 Result<StepOutput> RunDistill(StepContext& context) {
   ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
-  ASSIGN_OR_RETURN(TrainPlan plan, PlanTraining(context, *input));
+  ASSIGN_OR_RETURN(TrainPlan plan, PlanTraining(context, input->checkpoint));
   ASSIGN_OR_RETURN(DistillOptions options, DistillOptionsFromJson(context.spec.params));
   ASSIGN_OR_RETURN(StepData data, LoadData(context));
   TRY(CheckValidation(data));

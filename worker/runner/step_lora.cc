@@ -56,11 +56,11 @@ struct Base {
 Result<Base> QuantizedBase(StepContext& context, const storage::Checkpoint& from, const std::vector<std::string>& tensors, bool store) {
   Base base;
   ASSIGN_OR_RETURN(methods::Nf4Options options, methods::Nf4OptionsFromJson(context.spec.params));
-  ASSIGN_OR_RETURN(methods::Nf4Result encoded, methods::EncodeLayers({from.graph, from.tensors, from.masks}, tensors, options));
+  ASSIGN_OR_RETURN(methods::Nf4Result encoded, methods::EncodeLayers(ModelOf(from), tensors, options));
   base.model = std::move(encoded.model);
   base.report = std::move(encoded.report);
   if (!store) return base;
-  ASSIGN_OR_RETURN(StepOutput stored, MakeCheckpoint(context, {base.model.graph, base.model.tensors, base.model.masks, from.notes}, nullptr));
+  ASSIGN_OR_RETURN(StepOutput stored, MakeCheckpoint(context, CheckpointOf(base.model), nullptr));
   base.blobs = std::move(stored.blobs);
   return base;
 }
@@ -82,7 +82,7 @@ Result<StepOutput> TrainAdapters(StepContext& context, bool quantized) {
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(from.graph));
   TRY(CheckPassable(from.graph));
   ASSIGN_OR_RETURN(LoraParams params, LoraParamsFromJson(context.spec.params, info));
-  Base base{{from.graph, from.tensors, from.masks}, input->artifact.blobs};
+  Base base{ModelOf(from), input->artifact.blobs};
   for (const std::string& tensor : params.options.tensors) {
     if (params.merge && from.masks.contains(tensor)) {
       std::string layer = tensor.substr(0, tensor.rfind('.'));
@@ -93,19 +93,16 @@ Result<StepOutput> TrainAdapters(StepContext& context, bool quantized) {
     ASSIGN_OR_RETURN(base, QuantizedBase(context, from, params.options.tensors, !params.merge));
   }
   ASSIGN_OR_RETURN(methods::Adapted adapted, methods::AddAdapters(std::move(base.model), params.options, context.spec.seed));
-  storage::Checkpoint start{std::move(adapted.model.graph), std::move(adapted.model.tensors), std::move(adapted.model.masks), from.notes};
+  storage::Checkpoint start = CheckpointOf(std::move(adapted.model));
   ASSIGN_OR_RETURN(model::GraphInfo with_adapters, model::Analyze(start.graph));
-  TrainPlan plan{start, start.tensors, {}, {}};
+  ASSIGN_OR_RETURN(TrainPlan plan, PlanTraining(context, start));
   plan.frozen = methods::FrozenUnderAdapters(start.graph, with_adapters);
-  ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
-  ASSIGN_OR_RETURN(plan.range, EpochRangeFromJson(context.spec.params, plan.options));
   ASSIGN_OR_RETURN(StepData data, LoadData(context));
   ASSIGN_OR_RETURN(Trained trained, RunTraining(context, data, std::move(plan)));
   StepOutput output;
   if (params.merge) {
-    storage::Checkpoint& c = trained.checkpoint;
-    ASSIGN_OR_RETURN(methods::Model merged, methods::MergeAdapters({std::move(c.graph), std::move(c.tensors), std::move(c.masks)}));
-    ASSIGN_OR_RETURN(output, MakeCheckpoint(context, {std::move(merged.graph), std::move(merged.tensors), std::move(merged.masks), std::move(c.notes)}, &trained.history));
+    ASSIGN_OR_RETURN(methods::Model merged, methods::MergeAdapters(ModelOf(std::move(trained.checkpoint))));
+    ASSIGN_OR_RETURN(output, MakeCheckpoint(context, CheckpointOf(std::move(merged)), &trained.history));
   } else {
     std::set<std::string> own = methods::AdapterTensors(trained.checkpoint.graph);
     ASSIGN_OR_RETURN(output, MakeLayer(context, std::move(trained.checkpoint), own, base.blobs, trained.history));

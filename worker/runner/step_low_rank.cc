@@ -69,15 +69,8 @@ Result<methods::Spectrum> Decompose(StepContext& context, const storage::Checkpo
 }
 
 Result<methods::Spectrum> InputSpectrum(StepContext& context) {
-  auto input = context.assignment.inputs.find("spectrum");
-  if (input == context.assignment.inputs.end()) return Error{ErrorCode::kInvalid, "input 'spectrum' is missing"};
+  ASSIGN_OR_RETURN(storage::BlobView view, InputBlob(context, "spectrum", "spectrum", "spectrum"));
   auto read = [&]() -> Result<methods::Spectrum> {
-    ASSIGN_OR_RETURN(storage::Artifact artifact, storage::GetArtifact(context.environment.blobs, input->second));
-    auto blob = artifact.blobs.find("spectrum");
-    if (artifact.kind != "spectrum" || blob == artifact.blobs.end()) {
-      return Error{ErrorCode::kInvalid, "artifact " + input->second.brief() + " is of kind '" + artifact.kind + "', a spectrum is needed"};
-    }
-    ASSIGN_OR_RETURN(storage::BlobView view, context.environment.blobs.Get(blob->second.digest));
     ASSIGN_OR_RETURN(model::TensorMap tensors, model::DecodeSafetensors(view.bytes, view.keep_alive));
     return methods::SpectrumFromTensors(tensors);
   };
@@ -94,7 +87,7 @@ Result<StepOutput> RunSpectrum(StepContext& context) {
   ASSIGN_OR_RETURN(methods::Spectrum spectrum, Decompose(context, model));
   std::vector<std::string> names;
   for (const methods::LayerSpectrum& layer : spectrum.layers) names.push_back(layer.tensor);
-  ASSIGN_OR_RETURN(std::vector<methods::RankedLayer> layers, methods::RankedLayers({model.graph, model.tensors, model.masks}, spectrum, names));
+  ASSIGN_OR_RETURN(std::vector<methods::RankedLayer> layers, methods::RankedLayers(ModelOf(model), spectrum, names));
   StepOutput output;
   output.kind = "spectrum";
   ASSIGN_OR_RETURN(storage::BlobReference blob, PutBlob(context, model::EncodeSafetensors(methods::ToTensors(spectrum))));
@@ -105,11 +98,9 @@ Result<StepOutput> RunSpectrum(StepContext& context) {
 
 Result<StepOutput> RunLowRank(StepContext& context) {
   ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
-  const storage::Checkpoint& from = input->checkpoint;
   ASSIGN_OR_RETURN(methods::Spectrum spectrum, InputSpectrum(context));
-  ASSIGN_OR_RETURN(methods::LowRankResult made, methods::LowRank({from.graph, from.tensors, from.masks}, spectrum, context.spec.params));
-  storage::Checkpoint checkpoint{std::move(made.model.graph), std::move(made.model.tensors), std::move(made.model.masks), from.notes};
-  ASSIGN_OR_RETURN(StepOutput output, MakeCheckpoint(context, std::move(checkpoint), nullptr));
+  ASSIGN_OR_RETURN(methods::LowRankResult made, methods::LowRank(ModelOf(input->checkpoint), spectrum, context.spec.params));
+  ASSIGN_OR_RETURN(StepOutput output, MakeCheckpoint(context, CheckpointOf(std::move(made.model)), nullptr));
   output.results["report"] = std::move(made.report);
   return output;
 }

@@ -1,7 +1,6 @@
 // initialize, import, one-shot prune and every other method: the steps that do not train.
 #include "model/initialize.h"
 #include "model/safetensors.h"
-#include "methods/registry.h"
 #include "worker/runner/steps.h"
 #include "worker/runner/toolbox.h"
 
@@ -63,11 +62,9 @@ Result<StepOutput> RunRewrite(StepContext& context) {
   const methods::Method* method = methods::FindMethod(context.spec.kind);
   CHECK(method != nullptr);
   ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
-  const storage::Checkpoint& from = input->checkpoint;
   RunnerToolbox toolbox(context);
-  ASSIGN_OR_RETURN(methods::Model made, method->apply({from.graph, from.tensors, from.masks, from.notes}, context.spec.params, toolbox));
-  storage::Checkpoint checkpoint{std::move(made.graph), std::move(made.tensors), std::move(made.masks), std::move(made.notes)};
-  ASSIGN_OR_RETURN(StepOutput output, MakeCheckpoint(context, std::move(checkpoint), nullptr));
+  ASSIGN_OR_RETURN(methods::Model made, method->apply(ModelOf(input->checkpoint), context.spec.params, toolbox));
+  ASSIGN_OR_RETURN(StepOutput output, MakeCheckpoint(context, CheckpointOf(std::move(made)), nullptr));
   if (!toolbox.report().empty()) output.results["report"] = toolbox.report();
   return output;
 }

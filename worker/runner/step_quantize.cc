@@ -26,9 +26,6 @@ Json Report(const std::vector<Layer>& layers) {
   return report;
 }
 
-methods::Model ModelOf(const storage::Checkpoint& c) { return {c.graph, c.tensors, c.masks, c.notes}; }
-storage::Checkpoint CheckpointOf(methods::Model m) { return {std::move(m.graph), std::move(m.tensors), std::move(m.masks), std::move(m.notes)}; }
-
 Result<StepOutput> Cluster(StepContext& context, const storage::Checkpoint& from, const std::vector<std::string>& tensors) {
   ASSIGN_OR_RETURN(int64_t bits, IntField(context.spec.params, "bits"));
   ASSIGN_OR_RETURN(methods::Clustered clustered, methods::ClusterWeights(ModelOf(from), tensors, static_cast<int>(bits)));
@@ -56,9 +53,7 @@ Result<methods::QuantizeOptions> OptionsOf(StepContext& context, const storage::
 Result<Trained> TrainRounded(StepContext& context, const storage::Checkpoint& from, const methods::QuantizeOptions& options) {
   ASSIGN_OR_RETURN(methods::Model fake, methods::FakeInt8(ModelOf(from), options));
   storage::Checkpoint start = CheckpointOf(std::move(fake));
-  TrainPlan plan{start, start.tensors, {}, {}};
-  ASSIGN_OR_RETURN(plan.options, TrainOptionsFromJson(context.spec.params));
-  ASSIGN_OR_RETURN(plan.range, EpochRangeFromJson(context.spec.params, plan.options));
+  ASSIGN_OR_RETURN(TrainPlan plan, PlanTraining(context, start));
   ASSIGN_OR_RETURN(StepData data, LoadData(context));
   return RunTraining(context, data, std::move(plan));
 }

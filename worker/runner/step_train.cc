@@ -30,12 +30,12 @@ double Hint(const Json& hints, const char* name) {
 
 }  // namespace
 
-Result<TrainPlan> PlanTraining(StepContext& context, const LoadedCheckpoint& model) {
-  TrainPlan plan{model.checkpoint, model.checkpoint.tensors, {}, {}};
+Result<TrainPlan> PlanTraining(StepContext& context, const storage::Checkpoint& model) {
+  TrainPlan plan{model, model.tensors, {}, {}};
   if (context.assignment.inputs.contains("rewind")) {
     // Weight rewind: earlier weights under the present masks, buffers included.
     ASSIGN_OR_RETURN(auto rewind, InputCheckpoint(context, "rewind"));
-    if (rewind->checkpoint.graph != model.checkpoint.graph) {
+    if (rewind->checkpoint.graph != model.graph) {
       return Error{ErrorCode::kInvalid, "input 'rewind' has another graph than input 'model'"};
     }
     plan.weights = rewind->checkpoint.tensors;
@@ -79,7 +79,7 @@ Result<StepOutput> TrainAndStore(StepContext& context, const StepData& data, Tra
 
 Result<StepOutput> RunTrain(StepContext& context) {
   ASSIGN_OR_RETURN(auto input, InputCheckpoint(context, "model"));
-  ASSIGN_OR_RETURN(TrainPlan plan, PlanTraining(context, *input));
+  ASSIGN_OR_RETURN(TrainPlan plan, PlanTraining(context, input->checkpoint));
   ASSIGN_OR_RETURN(StepData data, LoadData(context));
   return TrainAndStore(context, data, std::move(plan));
 }

@@ -26,7 +26,8 @@ struct TrainPlan {
 };
 
 // Reads `train` and the epoch range of the step's params; weights come from input `rewind` if there is one, else from `model`.
-Result<TrainPlan> PlanTraining(StepContext& context, const LoadedCheckpoint& model);
+// REQUIRES: `model` outlives the plan.
+Result<TrainPlan> PlanTraining(StepContext& context, const storage::Checkpoint& model);
 
 // Trains and leaves the checkpoint to the caller. kInvalid: a layer whose encoding cannot be trained, unless others are frozen
 // because adapters beside it do.

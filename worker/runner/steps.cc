@@ -1,6 +1,5 @@
 #include "worker/runner/steps.h"
 
-#include "methods/registry.h"
 #include "model/counts.h"
 
 namespace pare::runner {
@@ -41,6 +40,27 @@ Result<std::shared_ptr<const LoadedCheckpoint>> InputCheckpoint(StepContext& con
   if (!loaded.ok()) return loaded.error().With("input '" + role + "'");
   return loaded;
 }
+
+Result<storage::Artifact> InputArtifact(StepContext& context, const std::string& role, const std::string& kind) {
+  auto input = context.assignment.inputs.find(role);
+  if (input == context.assignment.inputs.end()) return Error{ErrorCode::kInvalid, "input '" + role + "' is missing"};
+  auto artifact = storage::GetArtifact(context.environment.blobs, input->second);
+  if (!artifact.ok()) return artifact.error().With("input '" + role + "'");
+  if (artifact->kind != kind) {
+    return Error{ErrorCode::kInvalid, "input '" + role + "': artifact " + input->second.brief() + " is of kind '" + artifact->kind + "', a " + kind + " is needed"};
+  }
+  return artifact;
+}
+
+Result<storage::BlobView> InputBlob(StepContext& context, const std::string& role, const std::string& kind, const std::string& name) {
+  ASSIGN_OR_RETURN(storage::Artifact artifact, InputArtifact(context, role, kind));
+  auto blob = artifact.blobs.find(name);
+  if (blob == artifact.blobs.end()) return Error{ErrorCode::kCorrupt, "input '" + role + "': it has no blob '" + name + "'"};
+  return context.environment.blobs.Get(blob->second.digest);
+}
+
+methods::Model ModelOf(storage::Checkpoint c) { return {std::move(c.graph), std::move(c.tensors), std::move(c.masks), std::move(c.notes)}; }
+storage::Checkpoint CheckpointOf(methods::Model m) { return {std::move(m.graph), std::move(m.tensors), std::move(m.masks), std::move(m.notes)}; }
 
 Result<StepData> LoadData(StepContext& context) {
   StepData data;

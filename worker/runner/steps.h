@@ -1,5 +1,6 @@
-// The step kinds a runner executes, in one explicit table; the methods of methods/registry.h stand behind it. Each turns a spec and its inputs into an artifact's content; it
-// stores the blobs, never the manifest. promote is decided by the coordinator (recipes/planner.h), not here.
+// The step kinds a runner executes, in one explicit table; the methods of methods/registry.h stand behind it. Each turns a spec
+// and its inputs into an artifact's content; it stores the blobs, never the manifest. promote is decided by the coordinator
+// (recipes/planner.h), not here.
 //
 // One thread. Errors: kInvalid (spec, data or model: names the field), kNotFound/kCorrupt (an input), kDiverged, kStopped
 // (context.stopped holds the snapshot, if any).
@@ -12,6 +13,7 @@
 #include <string_view>
 
 #include "common/clock.h"
+#include "methods/registry.h"
 #include "recipes/step.h"
 #include "storage/artifact.h"
 #include "storage/blob_store.h"
@@ -80,6 +82,13 @@ Result<StepOutput> RunCompare(StepContext& context);
 
 // Shared by the above.
 Result<std::shared_ptr<const LoadedCheckpoint>> InputCheckpoint(StepContext& context, const std::string& role);
+// The manifest of an input. kInvalid: the input is missing, or an artifact of another kind.
+Result<storage::Artifact> InputArtifact(StepContext& context, const std::string& role, const std::string& kind);
+// A blob of it. kCorrupt: it has none of that name.
+Result<storage::BlobView> InputBlob(StepContext& context, const std::string& role, const std::string& kind, const std::string& blob);
+// A checkpoint is what a method works on, stored.
+methods::Model ModelOf(storage::Checkpoint checkpoint);
+storage::Checkpoint CheckpointOf(methods::Model model);
 struct StepData {
   std::shared_ptr<const data::Dataset> dataset;
   data::DataSpec spec;

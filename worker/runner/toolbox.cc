@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "worker/runner/calibration.h"
 #include "worker/runner/evaluation.h"
 #include "worker/runner/importance.h"
 
@@ -16,16 +17,14 @@ Result<model::TensorMap> RunnerToolbox::Gradients(const model::Graph& graph, con
   ASSIGN_OR_RETURN(StepData data, LoadData(context_));
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(graph));
   TRY(CheckFits(graph, info, *data.dataset, data.spec));
-  const data::Split& split = data.dataset->train;
-  data::SplitIndices cut = data::CutValidation(split.labels.size(), data.spec.validation, data.spec.split_seed);
-  ASSIGN_OR_RETURN(std::vector<uint32_t> rows, CalibrationSamples(cut.train, request.samples, context_.spec.seed));
+  ASSIGN_OR_RETURN(std::vector<uint32_t> rows, CalibrationRows(data, request.samples, context_.spec.seed));
   engine::NetworkOptions options;
   options.device = context_.environment.device;
   options.threads = context_.environment.threads;
   options.shards = request.squares ? 1 : 2;  // part of the result
   options.max_batch = kGradientBatch;
   ASSIGN_OR_RETURN(auto network, engine::Network::Create(graph, tensors, options));
-  std::vector<float> sums = GradientsOf(*network, split, data.spec, rows, request.squares ? GradientMoment::kMeanSquare : GradientMoment::kMean);
+  std::vector<float> sums = GradientsOf(*network, data.dataset->train, data.spec, rows, request.squares ? GradientMoment::kMeanSquare : GradientMoment::kMean);
   model::TensorMap gradients;
   for (const engine::ParameterSlice& slice : network->layout()) {
     auto spec = std::find_if(info.tensors.begin(), info.tensors.end(), [&](const auto& s) { return s.name == slice.name; });

@@ -7,6 +7,7 @@
 #include "worker/engine/loss.h"
 #include "worker/engine/network.h"
 #include "worker/runner/evaluation.h"
+#include "worker/runner/calibration.h"
 #include "worker/runner/importance.h"
 
 namespace pare::runner {

@@ -5,6 +5,7 @@
 #include "model/initialize.h"
 #include "tests/worker/runner/fixture.h"
 #include "worker/runner/evaluation.h"
+#include "worker/runner/calibration.h"
 #include "worker/runner/importance.h"
 
 namespace pare::runner {
