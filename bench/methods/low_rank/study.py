@@ -17,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROWS = [("dense", "baseline"), ("energy 0.8, plain", "plain-80/01-low_rank"), ("60 % of the parameters, plain", "plain-budget-60/01-low_rank"),
         ("60 % of the parameters, whitened", "whitened-60/01-low_rank"), ("energy 0.5, plain", "plain-50/01-low_rank"),
         ("20 % of the parameters, plain", "plain-budget-20/01-low_rank"), ("20 % of the parameters, whitened", "whitened-20/01-low_rank"),
-        ("energy 0.5, plain, 10 epochs", "plain-20-retrained/02-retrain"), ("20 % whitened, 10 epochs", "whitened-20/03-retrain")]
+        ("energy 0.5, plain, 10 epochs", "plain-20-retrained/02-retrain"), ("20 % whitened, 10 epochs", "whitened-20/02-retrain")]
 
 
 def pare(arguments, *command):
