@@ -1,5 +1,6 @@
 #include "common/messages.h"
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <optional>
@@ -76,40 +77,56 @@ void Fields(auto& f, Is<Reply> auto& m) {
   }
 }
 
+// Writes canonical JSON directly: a tree would be copied, sorted and thrown away for every message. The text is that of
+// Canonical() for the same object.
 class Encoder {
  public:
-  explicit Encoder(Json& object) : object_(object) {}
+  void operator()(const char* field, const auto& value) { fields_.emplace_back(field, Value(value)); }
+  void Object(const char* field, const Json& value) { fields_.emplace_back(field, Canonical(value)); }
 
-  void operator()(const char* field, const auto& value) { object_[field] = Value(value); }
-  void Object(const char* field, const Json& value) { object_[field] = value; }
+  // The object, its fields in byte order.
+  std::string Text() {
+    std::sort(fields_.begin(), fields_.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    size_t size = 2;
+    for (const auto& [name, value] : fields_) size += name.size() + value.size() + 4;
+    std::string text;
+    text.reserve(size);
+    for (const auto& [name, value] : fields_) (((text += text.empty() ? "{\"" : ",\"") += name) += "\":") += value;
+    return fields_.empty() ? "{}" : text + "}";
+  }
+
+  static std::string Value(const std::string& value) { return Quoted(value); }
+  static std::string Value(std::string_view value) { return Quoted(value); }
+  static std::string Value(int64_t value) { return std::to_string(value); }
+  static std::string Value(int value) { return std::to_string(value); }
 
  private:
-  static Json Value(const Json& value) { return value; }
-  static Json Value(const std::string& value) { return value; }
-  static Json Value(const ConstText& text) { return text.value; }
-  static Json Value(int64_t value) { return value; }
-  static Json Value(int value) { return value; }
-  static Json Value(bool value) { return value; }
+  static std::string Quoted(std::string_view value) {
+    bool plain = std::all_of(value.begin(), value.end(), [](char c) { return c >= ' ' && c < 0x7f && c != '"' && c != '\\'; });
+    return plain ? "\"" + std::string(value) + "\"" : Canonical(Json(value));
+  }
+  static std::string Value(const Json& value) { return Canonical(value); }
+  static std::string Value(const ConstText& text) { return Quoted(text.value); }
+  static std::string Value(bool value) { return value ? "true" : "false"; }
   template <typename Tag>
-  static Json Value(const Id<Tag>& id) {
-    return id.is_none() ? std::string() : id.hex();
+  static std::string Value(const Id<Tag>& id) {
+    return id.is_none() ? "\"\"" : "\"" + id.hex() + "\"";
   }
   template <typename T>
-  static Json Value(const std::vector<T>& values) {
-    Json list = Json::array();
-    for (const T& value : values) list.push_back(Value(value));
-    return list;
+  static std::string Value(const std::vector<T>& values) {
+    std::string list;
+    for (const T& value : values) (list += list.empty() ? "[" : ",") += Value(value);
+    return list.empty() ? "[]" : list + "]";
   }
   template <typename T>
     requires Is<T, Lease> || Is<T, MetricPoint>
-  static Json Value(const T& value) {
-    Json object = Json::object();
-    Encoder encoder(object);
+  static std::string Value(const T& value) {
+    Encoder encoder;
     Fields(encoder, value);
-    return object;
+    return encoder.Text();
   }
 
-  Json& object_;
+  std::vector<std::pair<std::string_view, std::string>> fields_;
 };
 
 // Reads the fields of one object, moving trees out of it; the first thing that does not fit is kept as the error, the rest
@@ -239,12 +256,11 @@ constexpr auto kDecoders = []<size_t... i>(std::index_sequence<i...>) {
 std::string_view TypeOf(const Message& message) { return kTypes[message.index()]; }
 
 std::string Encode(const Message& message) {
-  Json object = Json::object();
-  object["v"] = kProtocolVersion;
-  object["type"] = TypeOf(message);
-  Encoder encoder(object);
+  Encoder encoder;
+  encoder("v", kProtocolVersion);
+  encoder("type", TypeOf(message));
   std::visit([&](const auto& m) { Fields(encoder, m); }, message);
-  return Canonical(object);
+  return encoder.Text();
 }
 
 Result<Message> Decode(std::string_view bytes) {

@@ -18,6 +18,8 @@ struct Config {
 inline constexpr size_t kMaxUnfinishedJobs = 1'000;
 inline constexpr size_t kMaxStepsPerJob = recipes::kMaxPlannedSteps;  // a recipe of more is refused; a search may grow
 inline constexpr size_t kMaxQueuedSteps = 500'000;    // of all unfinished jobs
+inline constexpr size_t kMaxRecipesInMemory = 64;      // parsed, with their plans; the others are read again when needed
+inline constexpr size_t kMaxPlannedInMemory = 2'000;   // steps of those, beside the newest
 inline constexpr size_t kMaxFailedAttempts = 1'000;   // of one step, whatever their classes
 inline constexpr size_t kMaxWorkers = 4'096;
 inline constexpr int64_t kMaxEventsPerJob = 100'000;  // further lines of a job's history are not kept

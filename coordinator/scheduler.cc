@@ -19,7 +19,8 @@ Planner RecipePlanner() {
           .cost = [](const recipes::PlannedStep& step, const recipes::ResolvedRecipe& recipe) -> int64_t {
             auto prediction = recipes::Predict(step, recipe);
             return prediction.ok() ? std::max<int64_t>(1, static_cast<int64_t>(prediction->seconds * 1000)) : 1;
-          }};
+          },
+          .waits_for_all = true};
 }
 
 Scheduler::Scheduler(Config config, Site site, Planner planner)
@@ -45,9 +46,7 @@ void Scheduler::On(const Tick&) {
   ForgiveOwnAbsence();
   ExpireSilent();
   RepeatRevokes();
-  for (auto& [id, job] : state_.jobs) {
-    if (job.dirty) Replan(job);
-  }
+  ReplanDirty();
   WakeDelayed();
   WakeResting();
   Place();
@@ -72,13 +71,7 @@ void Scheduler::On(const Drain&) {
 std::optional<Millis> Scheduler::NextDeadline() const {
   std::optional<Millis> next;
   auto consider = [&next](Millis at) { next = next ? std::min(*next, at) : at; };
-  for (const StepKey& key : state_.running) {
-    const Hold& hold = *state_.steps.at(key).hold;
-    consider(hold.confirmed + config_.lease_timeout);
-  }
-  for (const auto& [name, worker] : state_.workers) {
-    consider(worker.heard + config_.lease_timeout);
-  }
+  if (!state_.running.empty() || !state_.workers.empty()) consider(calm_until_);
   if (!state_.resting.empty()) consider(state_.resting.begin()->first);
   if (!state_.delayed.empty()) consider(state_.delayed.begin()->first);
   // Turns come often enough that a long silence between two of them means that this process itself was away.

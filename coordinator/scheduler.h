@@ -35,6 +35,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,7 @@
 #include "coordinator/events.h"
 #include "coordinator/placement.h"
 #include "coordinator/state.h"
+#include "storage/artifact.h"
 
 namespace pare::coordinator {
 
@@ -51,6 +53,10 @@ struct Planner {
   std::function<Json(const recipes::PlannedStep&, const recipes::ResolvedRecipe&, const recipes::Outcomes&)> decide;
   // Predicted milliseconds of a step, for the critical path.
   std::function<int64_t(const recipes::PlannedStep&, const recipes::ResolvedRecipe&)> cost;
+  // While a step that it wants has no outcome yet, `next` gives the same steps whatever others were done, and none of them
+  // is local unless it is the only one without outcome. Then a job is planned again only when a step failed or the last one
+  // ended, not after every step.
+  bool waits_for_all = false;
 };
 Planner RecipePlanner();
 
@@ -110,6 +116,8 @@ class Scheduler {
   void SetLease(Worker& worker, std::optional<Lease> lease);
   void Rest(Worker& worker, Millis until);
   void SetCached(Worker& worker, std::vector<Digest> cached);
+  void AddCached(Worker& worker, const Digest& artifact);  // the newest
+  void DropHolder(const Digest& artifact, const std::string& worker);
   void UpdateIdle(const Worker& worker);
   void WakeResting();
 
@@ -142,7 +150,8 @@ class Scheduler {
 
   // scheduler_steps.cc: the life of a step
   void Move(Step& step, StepState to);
-  void Finish(Step& step, const Digest& artifact, const Json& manifest);
+  // `content`: what the manifest says, parsed.
+  void Finish(Step& step, const Digest& artifact, const Json& manifest, storage::Artifact content);
   void FailOrRetry(Step& step, const std::string& error_class, const std::string& message);
   void FailForGood(Step& step, const std::string& error_class, const std::string& message);
   void CancelStep(Step& step, const std::string& reason);
@@ -154,7 +163,7 @@ class Scheduler {
   void LoseArtifact(Step& step);
   void TellJobs(Step& step);
   void ForgetOutcome(Step& step);
-  void StoreArtifact(Step& step, const Digest& digest, const Json& manifest);
+  void StoreArtifact(Step& step, const Digest& digest, const Json& manifest, storage::Artifact content);
 
   // scheduler_jobs.cc: requests about jobs
   void PauseJob(Job& job);
@@ -162,12 +171,16 @@ class Scheduler {
   void CancelJob(Job& job);
   Status RetryJob(Job& job);
   std::string NewJobId(const Submit& submit) const;
-  void SubmitReply(const Caller& caller, const Job& job, bool resumed);
+  void SubmitReply(const Submit& submit, const Job& job, bool resumed);
   void SetJobState(Job& job, JobState state, const std::string& message);
   void OpenShare(Job& job);  // of a job that begins, or is unfinished again
 
   // scheduler_plan.cc: from recipe to wanted steps
+  void MarkDirty(const Job& job) { dirty_.insert(job.id); }  // to be planned again at the end of the turn
+  void ReplanDirty();
   void Replan(Job& job);
+  void GiveUp(Job& job, const std::string& why);  // it fails and wants nothing any more
+  size_t OpenSteps(const Job& job, const std::vector<recipes::PlannedStep>& plan) const;
   bool AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& plan);
   Step& AdoptStep(Job& job, const recipes::PlannedStep& planned);
   JobStep& AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned);
@@ -176,7 +189,10 @@ class Scheduler {
   bool DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& plan);
   void UpdateChains(Job& job, const std::vector<recipes::PlannedStep>& plan);
   void CheckFinished(Job& job);
-  bool LoadRecipe(Job& job);
+  // Recipes and plans are trees that take kilobytes a step: only those of the jobs planned last stay in memory.
+  bool LoadRecipe(Job& job);  // false: job.message says why it cannot be read
+  void KeepRecipe(Job& job);
+  void DropRecipe(Job& job);
   void Want(Job& job, Step& step);
   void Unwant(Job& job, Step& step, const std::string& reason);
 
@@ -216,6 +232,10 @@ class Scheduler {
   State state_;
   Now now_;
   std::optional<Millis> last_tick_;
+  Millis calm_until_{0};  // no lease and no worker can be silent for too long before
+  std::set<std::string> dirty_;        // jobs to plan again
+  std::set<StepKey> revoked_;          // steps whose hold was revoked
+  std::vector<std::string> recipes_;   // jobs with a recipe in memory, the last used one at the end
   Actions actions_;
 };
 

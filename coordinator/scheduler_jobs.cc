@@ -22,7 +22,7 @@ void Scheduler::On(const Submit& event) {
     queued += job.steps.size();
     if (!event.reuse || job.recipe_digest != digest) continue;
     if (job.state == JobState::kPaused) ResumeJob(job);
-    return SubmitReply(event.caller, job, true);
+    return SubmitReply(event, job, true);
   }
   if (unfinished >= kMaxUnfinishedJobs) {
     return ReplyError(event.caller, {ErrorCode::kConflict, "the queue is full: " + std::to_string(kMaxUnfinishedJobs) +
@@ -44,11 +44,12 @@ void Scheduler::On(const Submit& event) {
   job.resolved = Canonical(recipes::ToJson(event.recipe));
   job.priority = event.priority;
   job.recipe = event.recipe;
+  KeepRecipe(job);
   OpenShare(job);
   WriteJob(job);
   Note(job, "info", "", "submitted");
   Replan(job);
-  SubmitReply(event.caller, job, false);
+  SubmitReply(event, job, false);
 }
 
 // A function of the submit itself, so that a replayed history gives the same ids.
@@ -60,17 +61,15 @@ std::string Scheduler::NewJobId(const Submit& submit) const {
   }
 }
 
-void Scheduler::SubmitReply(const Caller& caller, const Job& job, bool resumed) {
+void Scheduler::SubmitReply(const Submit& submit, const Job& job, bool resumed) {
   int64_t steps = 0, cached = 0;
   for (const JobStep& step : job.steps) {
     steps += step.wanted ? 1 : 0;
     cached += step.wanted && step.reused ? 1 : 0;
   }
   Json warnings = Json::array();
-  if (job.recipe) {
-    for (const recipes::Finding& finding : job.recipe->warnings) warnings.push_back(finding.text);
-  }
-  ReplyOk(caller, {{"job", job.id}, {"resumed", resumed}, {"warnings", warnings}, {"steps", steps}, {"cached", cached}});
+  for (const recipes::Finding& finding : submit.recipe.warnings) warnings.push_back(finding.text);
+  ReplyOk(submit.caller, {{"job", job.id}, {"resumed", resumed}, {"warnings", warnings}, {"steps", steps}, {"cached", cached}});
 }
 
 void Scheduler::On(const ChangeJob& event) {
@@ -139,7 +138,7 @@ void Scheduler::ResumeJob(Job& job) {
   if (job.state == JobState::kRunning) return;
   SetJobState(job, JobState::kRunning, "");
   Note(job, "info", "", "resumed");
-  job.dirty = true;
+  MarkDirty(job);
   for (const JobStep& in_job : job.steps) Enqueue(state_.steps.at(in_job.key));
 }
 
@@ -148,9 +147,9 @@ void Scheduler::CancelJob(Job& job) {
   Note(job, "info", "", "cancelled");
   SetJobState(job, JobState::kCancelled, "cancelled on request");
   for (const JobStep& in_job : job.steps) Unwant(job, state_.steps.at(in_job.key), "the job is cancelled");
-  job.recipe.reset();
+  DropRecipe(job);
   job.outcomes.clear();
-  job.dirty = false;
+  dirty_.erase(job.id);
 }
 
 Status Scheduler::RetryJob(Job& job) {
@@ -160,7 +159,7 @@ Status Scheduler::RetryJob(Job& job) {
   if (!failed && job.state != JobState::kCancelled && job.state != JobState::kFailed) {
     return Impossible(job, "retried", ": no step of it has failed");
   }
-  if (!job.recipe && !LoadRecipe(job)) return Error{ErrorCode::kVersion, "job " + job.id + ": " + job.message};
+  if (!LoadRecipe(job)) return Error{ErrorCode::kVersion, "job " + job.id + ": " + job.message};
   for (JobStep& in_job : job.steps) {
     Step& step = state_.steps.at(in_job.key);
     if (step.state == StepState::kFailed) Reopen(step);
@@ -179,6 +178,10 @@ Status Scheduler::RetryJob(Job& job) {
 }
 
 bool Scheduler::LoadRecipe(Job& job) {
+  if (job.recipe) {
+    KeepRecipe(job);
+    return true;
+  }
   auto json = ParseJson(job.resolved, "resolved recipe");
   auto recipe = json.ok() ? recipes::ResolvedRecipeFromJson(*json) : Result<recipes::ResolvedRecipe>(json.error());
   if (!recipe.ok()) {
@@ -186,7 +189,27 @@ bool Scheduler::LoadRecipe(Job& job) {
     return false;
   }
   job.recipe = *std::move(recipe);
+  KeepRecipe(job);
   return true;
+}
+
+void Scheduler::KeepRecipe(Job& job) {
+  job.data = Canonical(data::ToJson(job.recipe->data));
+  job.weights = job.recipe->weights;
+  std::erase(recipes_, job.id);
+  recipes_.push_back(job.id);
+  size_t steps = 0, kept = 0;
+  while (kept < recipes_.size() && kept < kMaxRecipesInMemory) {
+    steps += state_.jobs.at(recipes_[recipes_.size() - 1 - kept]).steps.size();
+    if (kept > 0 && steps > kMaxPlannedInMemory) break;
+    ++kept;
+  }
+  while (recipes_.size() > kept) DropRecipe(state_.jobs.at(recipes_.front()));
+}
+
+void Scheduler::DropRecipe(Job& job) {
+  job.recipe.reset();
+  std::erase(recipes_, job.id);
 }
 
 }  // namespace pare::coordinator

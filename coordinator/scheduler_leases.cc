@@ -24,9 +24,8 @@ std::string EvaluationProblem(const Step& step, const storage::Artifact& artifac
 }
 
 // Why the manifest is not the artifact of this step; empty if it is.
-std::string ManifestProblem(const State& state, const Step& step, const StepFinished& finished) {
+std::string ManifestProblem(const State& state, const Step& step, const StepFinished& finished, const Result<storage::Artifact>& artifact) {
   if (DigestOf(Canonical(finished.manifest)) != finished.artifact) return "the manifest does not have the digest of the artifact";
-  auto artifact = storage::ArtifactFromJson(finished.manifest);
   if (!artifact.ok()) return artifact.error().message;
   if (artifact->step != finished.lease.step) return "the manifest is of step " + artifact->step.brief();
   if (step.kind == "evaluate") {
@@ -137,21 +136,18 @@ void Scheduler::Conclude(const PeerId& peer, const StepFinished& finished, std::
   Step* step = Held(finished.lease);
   if (step == nullptr) return AnswerOld(peer, finished.lease, "step_finished", "done");
   FreeWorker(peer, finished.lease);
-  if (problem.empty()) problem = ManifestProblem(state_, *step, finished);
+  auto artifact = storage::ArtifactFromJson(finished.manifest);
+  if (problem.empty()) problem = ManifestProblem(state_, *step, finished, artifact);
   if (!problem.empty()) {
     EndAttempt(*step, "failed", "corrupt", problem, finished.busy_ms);
     FailOrRetry(*step, "corrupt", problem);
     return Say(peer, Stale{finished.lease, problem});
   }
   EndAttempt(*step, "done", "", "", finished.busy_ms);
-  Finish(*step, finished.artifact, finished.manifest);
+  Finish(*step, finished.artifact, finished.manifest, *std::move(artifact));
   if (Worker* worker = WorkerAt(peer)) {
     // Known before the next heartbeat says so: the step that follows is placed in this very turn.
-    std::vector<Digest> cached = worker->cached;
-    std::erase(cached, finished.artifact);
-    cached.insert(cached.begin(), finished.artifact);
-    if (cached.size() > kMaxCachedPerWorker) cached.resize(kMaxCachedPerWorker);
-    SetCached(*worker, std::move(cached));
+    AddCached(*worker, finished.artifact);
   }
   Acknowledge(peer, finished.lease, "step_finished", 0);
 }
@@ -187,15 +183,18 @@ Json Scheduler::AssignmentOf(const Step& step) const {
   for (const auto& [role, input] : step.inputs) assignment.inputs[role] = state_.steps.at(input).artifact;
   for (const std::string& id : step.wanted_by) {
     const Job& job = state_.jobs.at(id);
-    if (!job.recipe) continue;
-    assignment.data = spec->value("data", Json()).is_null() ? Json() : data::ToJson(job.recipe->data);
-    assignment.weights = job.recipe->weights;
+    if (auto data = spec->find("data"); data != spec->end() && !data->is_null()) {
+      auto info = ParseJson(job.data, "data");
+      CHECK(info.ok());
+      assignment.data = *std::move(info);
+    }
+    assignment.weights = job.weights;
     break;
   }
   assignment.hints = step.hints;
   assignment.snapshot = step.snapshot;
   assignment.spec = *std::move(spec);
-  return ToJson(assignment);
+  return ToJson(std::move(assignment));
 }
 
 void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
@@ -225,15 +224,16 @@ void Scheduler::RevokeLease(Step& step, bool keep, const std::string& reason) {
   Hold& hold = *step.hold;
   if (hold.revoked && (keep || !*hold.revoked)) return;  // asked already, at least as urgently
   hold.revoked = keep;
+  revoked_.insert(step.key);
   hold.revoked_at = now_.monotonic;
   auto worker = state_.workers.find(hold.worker);
   if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{step.key, hold.epoch}, keep, reason});
 }
 
 void Scheduler::RepeatRevokes() {
-  for (const StepKey& key : state_.running) {
+  for (const StepKey& key : revoked_) {
     Hold& hold = *state_.steps.at(key).hold;
-    if (!hold.revoked || now_.monotonic - hold.revoked_at < std::max(kRevokeInterval, config_.heartbeat)) continue;
+    if (now_.monotonic - hold.revoked_at < std::max(kRevokeInterval, config_.heartbeat)) continue;
     hold.revoked_at = now_.monotonic;
     auto worker = state_.workers.find(hold.worker);
     if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{key, hold.epoch}, *hold.revoked, "asked again"});
@@ -251,6 +251,7 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   attempt.busy_ms = busy_ms;
   Write(attempt);
   state_.running.erase(step.key);
+  revoked_.erase(step.key);
   Share& share = state_.shares[step.hold->share];
   --share.held;
   share.used += now_.monotonic - step.hold->granted;

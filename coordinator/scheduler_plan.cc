@@ -9,24 +9,51 @@
 
 namespace pare::coordinator {
 
+// In the order of ids; a job that becomes dirty meanwhile waits for the next turn if its place has passed.
+void Scheduler::ReplanDirty() {
+  for (auto next = dirty_.begin(); next != dirty_.end();) {
+    std::string id = *next;
+    Replan(state_.jobs.at(id));
+    next = dirty_.upper_bound(id);
+  }
+}
+
 void Scheduler::Replan(Job& job) {
-  job.dirty = false;
-  if (!job.recipe) return;
+  dirty_.erase(job.id);
+  if (job.finished()) return;
+  if (!LoadRecipe(job)) {
+    return GiveUp(job, job.message);
+  }
   bool runs = job.state == JobState::kRunning;  // a paused job knows what it wants, but decides and ends nothing
   std::vector<recipes::PlannedStep> plan;
   do {
     plan = planner_.next(*job.recipe, job.outcomes);
     if (plan.size() > kMaxStepsPerJob) {
-      Note(job, "error", "", "the recipe asks for more than " + std::to_string(kMaxStepsPerJob) + " steps");
-      for (const JobStep& in_job : job.steps) Unwant(job, state_.steps.at(in_job.key), "the job failed");
-      return SetJobState(job, JobState::kFailed, "the recipe asks for more than " + std::to_string(kMaxStepsPerJob) + " steps");
+      return GiveUp(job, "the recipe asks for more than " + std::to_string(kMaxStepsPerJob) + " steps");
     }
     // What is known already (reused steps, decisions) may make the planner want more.
   } while (AdoptPlan(job, plan) || (runs && DecideLocal(job, plan)));
   DropUnwanted(job, plan);
   UpdateChains(job, plan);
+  job.open = OpenSteps(job, plan);
   if (runs) CheckFinished(job);
-  job.dirty = false;
+  dirty_.erase(job.id);
+}
+
+void Scheduler::GiveUp(Job& job, const std::string& why) {
+  Note(job, "error", "", why);
+  for (const JobStep& in_job : job.steps) Unwant(job, state_.steps.at(in_job.key), "the job failed");
+  SetJobState(job, JobState::kFailed, why);
+  DropRecipe(job);
+}
+
+size_t Scheduler::OpenSteps(const Job& job, const std::vector<recipes::PlannedStep>& plan) const {
+  std::vector<StepKey> open;
+  for (const recipes::PlannedStep& planned : plan) {
+    if (job.outcomes.count(planned.key) == 0) open.push_back(planned.key);
+  }
+  std::sort(open.begin(), open.end());  // two names may mean one step
+  return static_cast<size_t>(std::unique(open.begin(), open.end()) - open.begin());
 }
 
 bool Scheduler::AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& plan) {
@@ -150,7 +177,7 @@ bool Scheduler::DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& p
     std::string bytes = Canonical(manifest);
     Digest digest = pare::DigestOf(bytes);
     actions_.blobs.push_back(std::move(bytes));
-    Finish(state_.steps.at(planned.key), digest, manifest);
+    Finish(state_.steps.at(planned.key), digest, manifest, std::move(artifact));
     RegisterDecision(job, planned, results);
     decided = true;
   }
@@ -194,7 +221,7 @@ void Scheduler::CheckFinished(Job& job) {
   Note(job, lost ? "error" : "info", "", lost ? "failed: " + message : failed == 0 ? "done" : "done; " + message);
   SetJobState(job, lost ? JobState::kFailed : JobState::kDone, message);
   for (const JobStep& in_job : job.steps) state_.steps.at(in_job.key).wanted_by.erase(job.id);
-  job.recipe.reset();
+  DropRecipe(job);
   job.outcomes.clear();
 }
 

@@ -92,10 +92,6 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     job.last_event = stored.last_event.count(row.id) != 0 ? stored.last_event.at(row.id) : 0;
     if (job.finished()) continue;
     OpenShare(job);
-    if (!LoadRecipe(job)) {
-      Note(job, "error", "", job.message);
-      SetJobState(job, JobState::kFailed, job.message);
-    }
   }
   for (const storage::JobStepRow& row : stored.job_steps) {
     auto found = state_.jobs.find(row.job);

@@ -52,8 +52,8 @@ void Scheduler::Move(Step& step, StepState to) {
   Enqueue(step);
 }
 
-void Scheduler::Finish(Step& step, const Digest& artifact, const Json& manifest) {
-  StoreArtifact(step, artifact, manifest);
+void Scheduler::Finish(Step& step, const Digest& artifact, const Json& manifest, storage::Artifact content) {
+  StoreArtifact(step, artifact, manifest, std::move(content));
   step.artifact = artifact;
   step.error_class.clear();
   step.message.clear();
@@ -79,11 +79,9 @@ void Scheduler::DropSnapshot(Step& step) {
   Write(storage::SnapshotRow{.key = step.key, .at_ms = now_.wall.ms});
 }
 
-void Scheduler::StoreArtifact(Step& step, const Digest& digest, const Json& manifest) {
-  auto artifact = storage::ArtifactFromJson(manifest);
-  CHECK(artifact.ok());  // the callers have looked
-  ArtifactRecord record{.key = step.key, .kind = artifact->kind, .results = StripResults(artifact->results), .created_ms = now_.wall.ms};
-  for (const auto& [role, blob] : artifact->blobs) {
+void Scheduler::StoreArtifact(Step& step, const Digest& digest, const Json& manifest, storage::Artifact content) {
+  ArtifactRecord record{.key = step.key, .kind = std::move(content.kind), .results = StripResults(std::move(content.results)), .created_ms = now_.wall.ms};
+  for (const auto& [role, blob] : content.blobs) {
     record.blobs[role] = blob.digest;
     record.bytes += blob.bytes;
   }
@@ -208,10 +206,13 @@ void Scheduler::WakeDelayed() {
 void Scheduler::TellJobs(Step& step) {
   for (const std::string& id : step.wanted_by) {
     Job& job = state_.jobs.at(id);
-    recipes::StepOutcome& outcome = job.outcomes[step.key];
+    auto [known, fresh] = job.outcomes.try_emplace(step.key);
+    recipes::StepOutcome& outcome = known->second;
     outcome = {.done = step.state == kDone, .artifact = step.artifact};
     if (outcome.done) outcome.results = state_.artifacts.at(step.artifact).results;
-    job.dirty = true;
+    bool same_plan = planner_.waits_for_all && fresh && outcome.done && job.open > 1;
+    if (same_plan) --job.open;
+    else MarkDirty(job);
   }
 }
 
@@ -219,7 +220,7 @@ void Scheduler::ForgetOutcome(Step& step) {
   for (const std::string& id : step.wanted_by) {
     Job& job = state_.jobs.at(id);
     job.outcomes.erase(step.key);
-    job.dirty = true;
+    MarkDirty(job);
   }
 }
 

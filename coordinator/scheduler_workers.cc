@@ -121,14 +121,23 @@ void Scheduler::UpdateIdle(const Worker& worker) {
 
 void Scheduler::SetCached(Worker& worker, std::vector<Digest> cached) {
   if (worker.cached == cached) return;
-  for (const Digest& artifact : worker.cached) {
-    auto holders = state_.holders.find(artifact);
-    if (holders == state_.holders.end()) continue;
-    holders->second.erase(worker.name);
-    if (holders->second.empty()) state_.holders.erase(holders);
-  }
+  for (const Digest& artifact : worker.cached) DropHolder(artifact, worker.name);
   worker.cached = std::move(cached);
   for (const Digest& artifact : worker.cached) state_.holders[artifact].insert(worker.name);
+}
+
+void Scheduler::AddCached(Worker& worker, const Digest& artifact) {
+  std::erase(worker.cached, artifact);
+  worker.cached.insert(worker.cached.begin(), artifact);
+  state_.holders[artifact].insert(worker.name);
+  for (; worker.cached.size() > kMaxCachedPerWorker; worker.cached.pop_back()) DropHolder(worker.cached.back(), worker.name);
+}
+
+void Scheduler::DropHolder(const Digest& artifact, const std::string& worker) {
+  auto holders = state_.holders.find(artifact);
+  if (holders == state_.holders.end()) return;
+  holders->second.erase(worker);
+  if (holders->second.empty()) state_.holders.erase(holders);
 }
 
 void Scheduler::OnAgent(const PeerId& peer, const Goodbye& goodbye) {
@@ -158,6 +167,7 @@ void Scheduler::RemoveWorker(const std::string& name, const std::string& reason)
 }
 
 void Scheduler::ExpireSilent() {
+  if (now_.monotonic < calm_until_) return;
   for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) {
     Step& step = state_.steps.at(key);
     Millis silence = now_.monotonic - step.hold->confirmed;
@@ -177,6 +187,10 @@ void Scheduler::ExpireSilent() {
     if (now_.monotonic - worker.heard >= config_.lease_timeout) silent.push_back(name);
   }
   for (const std::string& name : silent) RemoveWorker(name, "no word from it");
+  // Whoever is heard from later is silent for too long later still, so nobody need be looked at before this moment.
+  calm_until_ = now_.monotonic + config_.lease_timeout;
+  for (const StepKey& key : state_.running) calm_until_ = std::min(calm_until_, state_.steps.at(key).hold->confirmed + config_.lease_timeout);
+  for (const auto& [name, worker] : state_.workers) calm_until_ = std::min(calm_until_, worker.heard + config_.lease_timeout);
 }
 
 // If this process itself was stopped or starved, the silence was its own: nobody loses a lease for that.

@@ -136,13 +136,15 @@ struct Job {
   std::string message;
   int64_t priority = 0;
 
-  std::optional<recipes::ResolvedRecipe> recipe;  // while unfinished
+  std::optional<recipes::ResolvedRecipe> recipe;  // of the jobs planned last (Scheduler::LoadRecipe)
+  std::string data;                               // for assignments: data::DataInfo, canonical JSON
+  Digest weights;
   recipes::Outcomes outcomes;                     // while unfinished
   std::vector<JobStep> steps;                     // by ordinal
   std::map<std::string, size_t> by_name;
   std::map<StepKey, size_t> by_key;  // the first name of a key
   int64_t last_event = 0;
-  bool dirty = false;  // to be planned again at the end of the turn
+  size_t open = 0;  // steps of the newest plan without an outcome
 
   bool finished() const { return state != JobState::kRunning && state != JobState::kPaused; }
   const JobStep* Find(const StepKey& key) const;

@@ -69,18 +69,21 @@ Result<RunnerEvent> ReadEnd(const std::string& type, const Json& json) {
 
 }  // namespace
 
-Json ToJson(const Assignment& a) {
+// By value, field by field: a list of pairs would copy the trees twice.
+Json ToJson(Assignment a) {
   Json inputs = Json::object();
   for (const auto& [role, artifact] : a.inputs) inputs[role] = artifact.hex();
-  return {{"key", a.key.hex()},
-          {"lease_epoch", a.lease_epoch},
-          {"attempt", a.attempt},
-          {"spec", a.spec},
-          {"inputs", std::move(inputs)},
-          {"data", a.data},
-          {"weights", HexOrEmpty(a.weights)},
-          {"hints", a.hints},
-          {"snapshot", HexOrEmpty(a.snapshot)}};
+  Json json = Json::object();
+  json["key"] = a.key.hex();
+  json["lease_epoch"] = a.lease_epoch;
+  json["attempt"] = a.attempt;
+  json["spec"] = std::move(a.spec);
+  json["inputs"] = std::move(inputs);
+  json["data"] = std::move(a.data);
+  json["weights"] = HexOrEmpty(a.weights);
+  json["hints"] = std::move(a.hints);
+  json["snapshot"] = HexOrEmpty(a.snapshot);
+  return json;
 }
 
 Result<Assignment> AssignmentFromJson(const Json& json) {

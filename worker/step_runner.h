@@ -28,7 +28,7 @@ struct Assignment {
   Json hints = Json::object();           // recipes::PlannedStep::hints
   Digest snapshot;                       // resume from here; none: start afresh
 };
-Json ToJson(const Assignment& assignment);
+Json ToJson(Assignment assignment);
 Result<Assignment> AssignmentFromJson(const Json& json);
 
 // What a runner reports. `values` of progress: see docs/protocol.md, "Progress".
