@@ -1,4 +1,5 @@
-// From recipe to wanted steps: the planner is asked again whenever a step of the job came to its end.
+// From recipe to wanted steps: the planner is asked again whenever the end of a step can change what the job wants
+// (Planner::waits_for_all).
 #include <algorithm>
 #include <set>
 #include <utility>

@@ -114,6 +114,11 @@ RC_GTEST_PROP(MessagesTest, DecodingWhatWasEncodedGivesTheSameMessage, ()) {
   RC_ASSERT(*decoded == message);
 }
 
+RC_GTEST_PROP(MessagesTest, WhatIsEncodedIsCanonicalJson, ()) {
+  std::string bytes = Encode(AnyMessage());
+  RC_ASSERT(bytes == Canonical(*ParseJson(bytes, "test")));
+}
+
 RC_GTEST_PROP(MessagesTest, EveryFieldIsRequiredAndNoOtherIsTaken, ()) {
   Message message = AnyMessage();
   Json json = *ParseJson(Encode(message), "test");
