@@ -5,7 +5,7 @@ namespace pare::recipes {
 namespace {
 
 TEST(EvidenceRecipeTest, TheRetrainingRulesPlanEveryColumnOfTheTable) {
-  ResolvedRecipe recipe = Resolved(ReadText(PARE_SOURCE_DIR "/bench/methods/retraining_rules.yaml"));
+  ResolvedRecipe recipe = Resolved(ReadText(PARE_SOURCE_DIR "/bench/methods/evidence/retraining_rules.yaml"));
   std::vector<PlannedStep> plan = FullPlan(recipe);
   std::map<std::string, int> candidates;
   for (const PlannedStep& step : plan) {
@@ -21,8 +21,8 @@ TEST(EvidenceRecipeTest, TheRetrainingRulesPlanEveryColumnOfTheTable) {
 }
 
 TEST(EvidenceRecipeTest, HansShapeKeepsATwelfth) {
-  for (const char* file : {"han_shape.yaml", "han_shape_conv.yaml"}) {
-    ResolvedRecipe recipe = Resolved(ReadText(std::string(PARE_SOURCE_DIR "/bench/methods/") + file));
+  for (const char* file : {"han_lenet_300_100.yaml", "han_lenet5.yaml"}) {
+    ResolvedRecipe recipe = Resolved(ReadText(std::string(PARE_SOURCE_DIR "/bench/methods/evidence/") + file));
     auto last = Predict(StepOf(recipe, "rounds/08-retrain"), recipe);
     EXPECT_LT(static_cast<double>(last->parameters_nonzero), 1.02 / 12 * static_cast<double>(last->parameters)) << file;
   }
