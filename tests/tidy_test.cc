@@ -189,4 +189,21 @@ TEST(TidyTest, HeadersOpenWithWhatTheyAre) {
   }
 }
 
+TEST(TidyTest, EveryTestThatTheArchitectureNamesExists) {
+  std::ifstream in(fs::path(PARE_SOURCE_DIR) / "docs/architecture.md");
+  static const std::regex named(R"(^\|.*\| `(\w+Test)\.(\w+)` \|$)");
+  size_t found = 0;
+  for (std::string line; std::getline(in, line);) {
+    std::smatch match;
+    if (!std::regex_match(line, match, named)) continue;
+    std::string text = "(" + match[1].str() + ", " + match[2].str() + ")";
+    bool exists = std::any_of(Sources().begin(), Sources().end(), [&](const Source& source) {
+      return std::any_of(source.lines.begin(), source.lines.end(), [&](const std::string& l) { return StartsWith(l, "TEST") && l.find(text) != std::string::npos; });
+    });
+    EXPECT_TRUE(exists) << "docs/architecture.md names the test " << match[1] << "." << match[2] << ": there is none";
+    found += exists;
+  }
+  EXPECT_GE(found, 10u);
+}
+
 }  // namespace

@@ -1,98 +1,38 @@
 // Real processes, real images: what a user does, and what happens when processes are killed. Needs the built executables and
 // the fashion-mnist package (named in the skip).
-#include <gtest/gtest.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 
-#include "common/files.h"
-#include "common/json.h"
-#include "common/process.h"
-#include "common/random.h"
 #include "tests/integration/process_tree.h"
-#include "tests/integration/short_recipe.h"
+#include "tests/integration/run_fixture.h"
 
 namespace pare {
 namespace {
 
-namespace fs = std::filesystem;
-
-struct Outcome {
-  int code = -1;
-  std::string out;
-};
-
-class EndToEndTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!fs::exists("/usr/share/datasets/fashion-mnist")) GTEST_SKIP() << "needs the Debian package dataset-fashion-mnist";
-    directory_ = fs::temp_directory_path() / ("pare_e2e_" + std::to_string(::getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(directory_);
-    fs::create_directories(directory_);
-    std::ofstream(directory_ / "chaos.yaml") << kShortRecipe;
-  }
-  void TearDown() override { fs::remove_all(directory_); }
-
-  std::string Path(const std::string& name) const { return (directory_ / name).string(); }
-
-  std::unique_ptr<Process> Start(std::vector<std::string> arguments, const std::string& log) {
-    arguments[0] = std::string(PARE_BIN_DIR) + "/" + arguments[0];
-    SpawnOptions options;
-    options.arguments = std::move(arguments);
-    options.output_path = log;
-    options.environment["XDG_CACHE_HOME"] = Path("cache");
-    auto process = Process::Spawn(options);
-    EXPECT_TRUE(process.ok()) << process.error().message;
-    return *std::move(process);
-  }
-  Outcome Run(std::vector<std::string> arguments) {
-    std::string log = Path("out." + std::to_string(++runs_));
-    auto process = Start(std::move(arguments), log);
-    if (!process->Wait(Millis(120'000))) process->Terminate(Millis(100));
-    return {process->code(), ReadFile(log).value()};
-  }
-  std::vector<std::string> RunCommand(const std::string& store, int workers = 2, int threads = 1) const {
-    return {"pare", "run", Path("chaos.yaml"), "--store", Path(store), "--workers", std::to_string(workers), "--threads", std::to_string(threads)};
-  }
-  std::string Digest(const std::string& store) {
-    Outcome outcome = Run({"pare", "digest", "--store", Path(store)});
-    EXPECT_EQ(outcome.code, 0) << outcome.out;
-    return outcome.out;
-  }
-  std::string Reference() {
-    Outcome outcome = Run(RunCommand("reference"));
-    EXPECT_EQ(outcome.code, 0) << outcome.out;
-    return Digest("reference");
-  }
-
-  fs::path directory_;
-  int runs_ = 0;
-};
+class EndToEndTest : public RunFixture {};
 
 TEST_F(EndToEndTest, DigestIsTheSameForAnyWorkersAndThreads) {
   std::string reference = Reference();
   EXPECT_NE(reference.find("total "), std::string::npos);
   for (auto [workers, threads] : {std::pair(1, 1), std::pair(1, 2), std::pair(3, 1)}) {
     std::string store = "w" + std::to_string(workers) + "t" + std::to_string(threads);
-    Outcome outcome = Run(RunCommand(store, workers, threads));
+    Outcome outcome = Call(RunArguments(store, workers, threads));
     EXPECT_EQ(outcome.code, 0) << outcome.out;
-    EXPECT_EQ(Digest(store), reference) << workers << " workers, " << threads << " threads";
+    EXPECT_EQ(DigestOfRun(store), reference) << workers << " workers, " << threads << " threads";
   }
 }
 
 TEST_F(EndToEndTest, RunningAgainTrainsNothing) {
   std::string reference = Reference();
-  Outcome again = Run({"pare", "run", Path("chaos.yaml"), "--store", Path("reference"), "--json"});
+  Outcome again = Call({"pare", "run", Path("recipe.yaml"), "--store", Path("reference"), "--json"});
   ASSERT_EQ(again.code, 0) << again.out;
   size_t brace = again.out.find('{');
   ASSERT_NE(brace, std::string::npos);
   auto report = ParseJson(again.out.substr(brace, again.out.rfind('}') - brace + 1), "report");
   ASSERT_TRUE(report.ok()) << again.out;
   EXPECT_EQ((*report)["work"]["steps_run"], 0);
-  EXPECT_EQ(Digest("reference"), reference);
+  EXPECT_EQ(DigestOfRun("reference"), reference);
 }
 
 class KillTest : public EndToEndTest, public ::testing::WithParamInterface<const char*> {};
@@ -101,7 +41,7 @@ class KillTest : public EndToEndTest, public ::testing::WithParamInterface<const
 TEST_P(KillTest, DigestSurvivesKillsOf) {
   std::string reference = Reference();
   RandomStream random(17, RandomPurpose::kTest);
-  auto run = Start(RunCommand("killed"), Path("killed.log"));
+  auto run = Start(RunArguments("killed"), Path("killed.log"));
   for (int kill = 0; kill < 3; ++kill) {
     if (run->Wait(Millis(300 + static_cast<int64_t>(random.Below(700))))) break;
     std::vector<int> victims = Descendants(run->pid(), GetParam());
@@ -109,7 +49,7 @@ TEST_P(KillTest, DigestSurvivesKillsOf) {
   }
   ASSERT_TRUE(run->Wait(Millis(120'000))) << ReadFile(Path("killed.log")).value();
   EXPECT_EQ(run->code(), 0) << ReadFile(Path("killed.log")).value();
-  EXPECT_EQ(Digest("killed"), reference);
+  EXPECT_EQ(DigestOfRun("killed"), reference);
 }
 INSTANTIATE_TEST_SUITE_P(EachKind, KillTest, ::testing::Values("pare-runner", "pare-worker", "pare-coordinator"));
 
@@ -117,14 +57,14 @@ TEST_F(EndToEndTest, SameCommandResumesAfterTheWholeTreeWasKilled) {
   std::string reference = Reference();
   RandomStream random(5, RandomPurpose::kTest);
   for (int i = 0; i < 4; ++i) {
-    auto run = Start(RunCommand("resumed"), Path("resumed.log"));
+    auto run = Start(RunArguments("resumed"), Path("resumed.log"));
     if (run->Wait(Millis(500 + static_cast<int64_t>(random.Below(900))))) break;
     run->Signal(SIGKILL);  // its children die with it
     run->Wait(Millis(5'000));
   }
-  Outcome last = Run(RunCommand("resumed"));
+  Outcome last = Call(RunArguments("resumed"));
   EXPECT_EQ(last.code, 0) << last.out;
-  EXPECT_EQ(Digest("resumed"), reference);
+  EXPECT_EQ(DigestOfRun("resumed"), reference);
 }
 
 // What the coordinator printed when it served: any free port is its own choice.
@@ -144,12 +84,12 @@ TEST_F(EndToEndTest, ClusterStartedByHandSurvivesALostWorker) {
   auto coordinator = Start({"pare-coordinator", "--store", Path("hand"), "--listen", "tcp://127.0.0.1:0", "--lease-timeout-ms", "2000"}, Path("coordinator.log"));
   std::string endpoint = EndpointOf(*coordinator, Path("coordinator.log"));
   auto describe = [&] {
-    Outcome described = Run({"pare", "describe", "last", "--coordinator", endpoint});
+    Outcome described = Call({"pare", "describe", "last", "--coordinator", endpoint});
     EXPECT_EQ(described.code, 0) << described.out;
     return described.out;
   };
   auto first = Start({"pare-worker", "--coordinator", endpoint, "--name", "first"}, Path("worker1.log"));
-  ASSERT_EQ(Run({"pare", "submit", Path("chaos.yaml"), "--coordinator", endpoint}).code, 0);
+  ASSERT_EQ(Call({"pare", "submit", Path("recipe.yaml"), "--coordinator", endpoint}).code, 0);
   // Stopped, it reports nothing any more; if a step of it still counts as running then, the kill hits that step.
   for (bool running = false; !running;) {
     ASSERT_FALSE(first->Wait(Millis(50)).has_value()) << ReadFile(Path("worker1.log")).value();
@@ -165,20 +105,20 @@ TEST_F(EndToEndTest, ClusterStartedByHandSurvivesALostWorker) {
   auto wait = Start({"pare", "watch", "last", "--coordinator", endpoint}, Path("watch.log"));
   ASSERT_TRUE(wait->Wait(Millis(120'000))) << ReadFile(Path("coordinator.log")).value();
   EXPECT_EQ(wait->code(), 0) << ReadFile(Path("watch.log")).value();
-  EXPECT_EQ(Run({"pare", "digest", "last", "--coordinator", endpoint}).out, reference);
+  EXPECT_EQ(Call({"pare", "digest", "last", "--coordinator", endpoint}).out, reference);
   std::string text = describe();
   EXPECT_NE(text.find("attempt 1 on first: lost (worker_lost: no word from it"), std::string::npos) << text;
 }
 
 TEST_F(EndToEndTest, ExitCodesSayWhatHappened) {
   std::ofstream(directory_ / "bad.yaml") << "version: 1\nname: x\nmodle: {}\n";
-  Outcome bad = Run({"pare", "run", Path("bad.yaml"), "--store", Path("none")});
+  Outcome bad = Call({"pare", "run", Path("bad.yaml"), "--store", Path("none")});
   EXPECT_EQ(bad.code, 2);
   EXPECT_NE(bad.out.find("bad.yaml:3:1"), std::string::npos) << bad.out;
   EXPECT_NE(bad.out.find("did you mean 'model'"), std::string::npos) << bad.out;
-  EXPECT_FALSE(fs::exists(directory_ / "none")) << "a bad recipe must not create a store";
-  EXPECT_EQ(Run({"pare", "list", "--store", Path("none")}).code, 3);
-  EXPECT_EQ(Run({"pare", "run"}).code, 2);
+  EXPECT_FALSE(std::filesystem::exists(Path("none"))) << "a bad recipe must not create a store";
+  EXPECT_EQ(Call({"pare", "list", "--store", Path("none")}).code, 3);
+  EXPECT_EQ(Call({"pare", "run"}).code, 2);
 }
 
 }  // namespace

@@ -29,10 +29,11 @@ class RunFixture : public ::testing::Test {
     directory_ = std::filesystem::temp_directory_path() / ("pare_store_" + std::to_string(::getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
     std::filesystem::remove_all(directory_);
     std::filesystem::create_directories(directory_);
-    std::ofstream(directory_ / "recipe.yaml") << kShortRecipe;
+    WriteRecipe(kShortRecipe);
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
 
+  void WriteRecipe(const std::string& text) const { std::ofstream(directory_ / "recipe.yaml") << text; }
   std::string Path(const std::string& name) const { return (directory_ / name).string(); }
 
   std::unique_ptr<Process> Start(std::vector<std::string> arguments, const std::string& log) {
@@ -57,14 +58,20 @@ class RunFixture : public ::testing::Test {
     arguments.insert(arguments.end(), {"--store", Path(store)});
     return Call(std::move(arguments));
   }
-  std::vector<std::string> RunArguments(const std::string& store) const {
-    return {"pare", "run", Path("recipe.yaml"), "--store", Path(store), "--workers", "2", "--threads", "1"};
+  std::vector<std::string> RunArguments(const std::string& store, int workers = 2, int threads = 1) const {
+    return {"pare", "run", Path("recipe.yaml"), "--store", Path(store), "--workers", std::to_string(workers), "--threads", std::to_string(threads)};
   }
   Outcome Run(const std::string& store) { return Call(RunArguments(store)); }
   std::string DigestOfRun(const std::string& store) {
     Outcome outcome = On(store, {"digest"});
     EXPECT_EQ(outcome.code, 0) << outcome.out;
     return outcome.out;
+  }
+  Json Report(const std::string& store) {
+    Outcome outcome = On(store, {"report", "--json"});
+    auto report = ParseJson(outcome.out, "report");
+    EXPECT_TRUE(outcome.code == 0 && report.ok()) << outcome.out;
+    return report.ok() ? *report : Json::object();
   }
   // The digest of an undisturbed run, in store "reference".
   std::string Reference() {
