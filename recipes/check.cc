@@ -47,41 +47,7 @@ void Checker::Run() {
   if (tree_.contains("variants")) Variants();
 }
 
-void Checker::Model() {
-  const Json& model = tree_["model"];
-  if (!model.is_object()) return;  // said already
-  Json parameters = Json::object();
-  for (const auto& [key, value] : model.items()) {
-    if (const Field* field = FindField("model", key)) {
-      if (auto wrong = CheckValue(*field, value)) Fail("/model/" + key, key + ": " + *wrong);
-    } else {
-      parameters[key] = value;
-    }
-  }
-  if (!model.contains("architecture")) {
-    std::string known;
-    for (const model::ArchitectureInfo& info : model::Architectures()) known += (known.empty() ? "" : ", ") + info.name;
-    return Fail("/model", "model: 'architecture' is missing; known are " + known);
-  }
-  if (!model["architecture"].is_string()) return;
-  std::string name = model["architecture"].get<std::string>();
-  auto plain = model::ResolveArchitecture(name, Json::object());
-  if (!plain.ok()) {
-    std::vector<std::string> known;
-    for (const model::ArchitectureInfo& info : model::Architectures()) known.push_back(info.name);
-    return Fail("/model/architecture", "architecture: unknown architecture " + Quoted(name) + Suggestion(name, known));
-  }
-  std::vector<std::string> known = {"architecture", "weights"};
-  for (const auto& [field, otherwise] : plain->items()) known.push_back(field);
-  for (const auto& [key, value] : parameters.items()) {
-    // One field at a time, so that the message stands at its field.
-    auto resolved = model::ResolveArchitecture(name, Json{{key, value}});
-    if (resolved.ok()) continue;
-    bool unknown = std::find(known.begin(), known.end(), key) == known.end();
-    Fail("/model/" + Escaped(key) + (unknown ? "#key" : ""),
-         unknown ? "unknown field " + Quoted(key) + " in model (architecture " + Quoted(name) + ")" + Suggestion(key, known) : resolved.error().message);
-  }
-}
+void Checker::Model() { context_.Model(tree_["model"], "/model"); }
 
 void Checker::Data() {
   const Json& data = tree_["data"];
