@@ -119,6 +119,32 @@ TEST_F(BadInputTest, WeightsThatAreNoSafetensors) {
   ExpectRefused(AllOf(HasSubstr("weights.safetensors"), StartsWith("pare: small.yaml:4:")));
 }
 
+// ---- teachers ----
+
+TEST_F(BadInputTest, TeacherThatIsNotThere) {
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: baselin, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("there is no step 'baselin'"), HasSubstr("name baseline, init")));
+}
+
+TEST_F(BadInputTest, TeacherOfADirectoryThatIsNotThere) {
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: ./exported, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher ./exported"), HasSubstr("graph.json: No such file or directory")));
+}
+
+TEST_F(BadInputTest, TeacherFileThatIsNoSafetensors) {
+  Write("big.safetensors", "junk");
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: big.safetensors, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher big.safetensors")));
+}
+
+TEST_F(BadInputTest, TeacherOfARegistryWithoutAStore) {
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: big@champion, epochs: 1}\npromote");
+  Outcome outcome = Pare({"run", "small.yaml"}, Path("store"));
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_THAT(outcome.err, AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher big@champion"), HasSubstr("there is no store in " + Path("store"))));
+  EXPECT_FALSE(fs::exists(Path("store")));
+}
+
 // What was remembered of a file is not believed when the file has changed.
 TEST_F(BadInputTest, FileThatWasGoodLastTime) {
   ASSERT_EQ(Pare({"plan", "small.yaml"}, Path("store")).code, 0);

@@ -270,7 +270,8 @@ TEST_F(OutsideTest, AVersionOfTheRegistryIsAdoptedMeasuredAndPartOfTheStoredReci
 TEST_F(OutsideTest, ATeacherWithOtherClassesIsAPlanningError) {
   auto recipe = ResolveWith(WithVariants(" {a: [{distill: {teacher: lenet@3}}]}"), {{"lenet@3", ModelOf("lenet5", 12)}});
   ASSERT_FALSE(recipe.ok());
-  EXPECT_THAT(recipe.error().message, HasSubstr("teacher lenet@3 and student disagree in the classes: [12] and [10]"));
+  EXPECT_THAT(recipe.error().message, HasSubstr("teacher lenet@3 and student disagree in the classes: [12] and [10]; name a teacher made for the same data"));
+  EXPECT_THAT(recipe.error().message, testing::StartsWith("r.yaml:")) << "says where";
 }
 
 }  // namespace
