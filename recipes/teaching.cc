@@ -38,8 +38,9 @@ void WarnOfSize(Chain& chain, const std::string& name, const model::Graph& teach
   double ratio = static_cast<double>(its->parameters) / std::max(1.0, static_cast<double>(chain.info().parameters));
   if (ratio >= kFarLarger) {
     chain.Warn("teacher " + name + " has " + Times(ratio) + " times the student's parameters, far more than it can follow; a teacher in between often teaches better");
-  } else if (ratio <= 0.5) {
-    chain.Warn("teacher " + name + " has less than half of the student's parameters; it can hardly be better than the student alone");
+  } else if (ratio < 0.5 && its->multiply_adds * 2 < chain.info().multiply_adds) {
+    // Both: convolutions do much with few parameters.
+    chain.Warn("teacher " + name + " has less than half of the student's parameters and multiply-adds; it can hardly be better than the student alone");
   }
 }
 

@@ -92,6 +92,10 @@ TEST(DistillTest, WarnsOfATeacherFarLargerThanItsStudent) {
   std::vector<std::string> warnings = WarningsOf(WithVariants(R"(
   a: [{student: {model: {architecture: mlp, hidden: [4]}}}, {distill: {teacher: baseline}}])"));
   EXPECT_THAT(warnings, Contains(HasSubstr("teacher baseline has 84 times the student's parameters")));
+  EXPECT_THAT(WarningsOf(WithVariants(" {a: [{student: {model: {architecture: mlp, hidden: [900]}}}, {distill: {teacher: baseline}}]}")),
+              Contains(HasSubstr("teacher baseline has less than half of the student's parameters and multiply-adds")));
+  EXPECT_THAT(WarningsOf(WithVariants(" {t: [{student: {model: {architecture: lenet5}}}, {retrain: {}}], a: [{distill: {teacher: t}}]}")),
+              Each(testing::Not(HasSubstr("less than half")))) << "few parameters, but convolutions";
   EXPECT_THAT(WarningsOf(WithVariants(" {a: [{distill: {teacher: baseline}}]}")), Each(testing::Not(HasSubstr("teacher"))));
 }
 
