@@ -2,6 +2,8 @@
 #include "model/architectures.h"
 #include "recipes/outside.h"
 #include "recipes/plan.h"
+#include "recipes/resolve_context.h"
+#include "recipes/teaching.h"
 #include "tests/recipes/fixture.h"
 
 namespace pare::recipes {
@@ -80,12 +82,25 @@ TEST(DistillTest, RefusesContradictions) {
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baseline, teacher_model: {architecture: mlp}}}]}")), HasSubstr("only with a teacher that is a .safetensors file"));
 }
 
+// No architecture of the language has attention yet: the rule is asked about a graph.
 TEST(DistillTest, EncodersAreTaughtWithAdamWAtASmallRateUnlessTheStepSaysOtherwise) {
-  // No architecture of the language has attention yet: the rule is asked of the graph.
-  ResolvedRecipe recipe = Resolved(WithVariants(" {a: [{distill: {teacher: baseline, optimizer: adamw, learning_rate: 1e-5}}]}"));
-  Json train = ParamsOf(recipe, "a/01-distill")["train"];
-  EXPECT_EQ(train["optimizer"]["kind"], "adamw");
-  EXPECT_EQ(train["schedule"]["learning_rate"], 1e-5);
+  std::string yaml = WithVariants(" {a: [{distill: {teacher: baseline}}]}");
+  Recipe recipe = *Recipe::Parse(yaml, "r.yaml");
+  ResolvedRecipe resolved = Resolved(yaml);
+  Errors errors("r.yaml", recipe.positions());
+  std::vector<Finding> warnings;
+  model::GraphInfo info = *model::Analyze(resolved.graph);
+  ResolveContext context(recipe, resolved.tree, resolved, info, errors, warnings);
+  auto taught = [&](Json section) {
+    ResolveTeaching(context, section, "distill", "/variants/a/0/distill");
+    return Json{section["optimizer"], section["learning_rate"]};
+  };
+  EXPECT_EQ(taught({{"teacher", "baseline"}}), (Json{"sgd", 0.0005}));
+  model::Graph encoder = resolved.graph;
+  encoder.nodes.push_back({"attention", model::OpType::kAttention, {"fc1", "fc1", "fc1"}, {}});
+  context.UseModel(encoder, info);
+  EXPECT_EQ(taught({{"teacher", "baseline"}}), (Json{"adamw", 1e-5}));
+  EXPECT_EQ(taught({{"teacher", "baseline"}, {"learning_rate", 0.01}}), (Json{"sgd", 0.01}));
 }
 
 TEST(DistillTest, WarnsOfATeacherFarLargerThanItsStudent) {
