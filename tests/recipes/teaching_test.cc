@@ -242,7 +242,7 @@ class OutsideTest : public testing::Test {
     return Resolve(*recipe, FashionInfo(), Digest(), models);
   }
   OutsideModel ModelOf(const char* architecture, int64_t classes = 10) {
-    return {*model::BuildArchitecture(architecture, Json::object(), {1, 28, 28}, classes), DigestOf(std::string_view("artifact")), {}};
+    return {*model::BuildArchitecture(architecture, Json::object(), {1, 28, 28}, classes), pare::DigestOf(std::string_view("artifact")), {}};
   }
 };
 
