@@ -50,8 +50,11 @@ TEST(DistillTest, TheTeacherMayBeAStepOrTheEndOfAnotherVariant) {
   pupil: [{prune: {sparsity: 0.9}}, {distill: {teacher: zebra}}]
   other: [{distill: {teacher: zebra/01-student}}]
   zebra: [{student: {model: {architecture: lenet5}}}, {retrain: {epochs: 2}}])"));
-  EXPECT_EQ(StepOf(recipe, "logits").spec.inputs.at("model"), StepOf(recipe, "zebra/02-retrain").key);
-  EXPECT_EQ(StepOf(recipe, "logits-2").spec.inputs.at("model"), StepOf(recipe, "zebra/01-student").key);
+  // Variants are planned by name: other needs logits first.
+  EXPECT_EQ(StepOf(recipe, "logits").spec.inputs.at("model"), StepOf(recipe, "zebra/01-student").key);
+  EXPECT_EQ(StepOf(recipe, "logits-2").spec.inputs.at("model"), StepOf(recipe, "zebra/02-retrain").key);
+  EXPECT_EQ(StepOf(recipe, "other/01-distill").spec.inputs.at("logits"), StepOf(recipe, "logits").key);
+  EXPECT_EQ(StepOf(recipe, "pupil/02-distill").spec.inputs.at("logits"), StepOf(recipe, "logits-2").key);
 }
 
 TEST(DistillTest, TheBestSoFarIsChosenByResultsUnderKeysKnownBefore) {
