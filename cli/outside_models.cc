@@ -22,7 +22,7 @@ Result<Json> VersionOf(const std::string& text) {
   int64_t number = 0;  // the champion
   if (version != "champion") {
     if (version.empty() || version.size() > 9 || version.find_first_not_of("0123456789") != version.npos || std::stoll(version) == 0) {
-      return Error{ErrorCode::kInvalid, "teacher: '" + text + "': expected NAME@VERSION with a version number, or NAME@champion"};
+      return Error{ErrorCode::kInvalid, "expected NAME@VERSION with a version number, or NAME@champion"};
     }
     number = std::stoll(version);
   }
