@@ -1,20 +1,27 @@
 #include "cli/outside_models.h"
 
+#include <algorithm>
+#include <filesystem>
+
 #include "common/files.h"
 #include "model/architectures.h"
+#include "model/finite.h"
 #include "model/initialize.h"
 #include "model/safetensors.h"
+#include "recipes/schema.h"
 #include "storage/artifact.h"
 #include "storage/checkpoint.h"
 
 namespace pare::cli {
 namespace {
 
+namespace fs = std::filesystem;
 using recipes::ModelPlace;
 using recipes::OutsideModel;
 using recipes::OutsideReference;
 
 constexpr int64_t kMaxGraphBytes = 64 << 20;
+constexpr size_t kMaxListed = 12;  // names of files in a message
 
 Result<Json> VersionOf(const std::string& text) {
   size_t at = text.rfind('@');
@@ -40,6 +47,9 @@ Result<OutsideModel> FromRegistry(const std::string& text, const Target& target)
   auto reference = artifact.blobs.find("checkpoint");
   if (reference == artifact.blobs.end()) return Error{ErrorCode::kCorrupt, "artifact " + model.artifact.brief() + " holds no checkpoint"};
   ASSIGN_OR_RETURN(storage::Checkpoint checkpoint, storage::GetCheckpoint(*blobs, reference->second.digest));
+  if (Status finite = model::CheckFinite(checkpoint.tensors); !finite.ok()) {
+    return Error{ErrorCode::kInvalid, finite.error().message + ": its training diverged; name another version or another teacher"};
+  }
   model.graph = std::move(checkpoint.graph);
   return model;
 }
@@ -59,8 +69,53 @@ Result<model::Graph> GraphOf(const OutsideReference& reference, const data::Data
   return model::BuildArchitecture(architecture, parameters, data.sample_shape, data.classes);
 }
 
+// Names in a directory, sorted; empty if it cannot be read.
+std::vector<std::string> NamesIn(const fs::path& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) names.push_back(entry->path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string Listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (size_t i = 0; i < names.size() && i < kMaxListed; ++i) list += (i == 0 ? "" : ", ") + names[i];
+  return list.empty() ? "nothing" : list + (names.size() > kMaxListed ? ", …" : "");
+}
+
+// "; did you mean './exports'?", of the names beside the path; nothing if none is near.
+std::string Near(const std::string& text, bool directory) {
+  fs::path path(text.ends_with("/") ? text.substr(0, text.size() - 1) : text);
+  std::vector<std::string> names = NamesIn(fs::absolute(path).parent_path());
+  std::erase_if(names, [&](const std::string& name) { return directory != fs::is_directory(fs::absolute(path).parent_path() / name) || (!directory && !name.ends_with(".safetensors")); });
+  std::string near = recipes::Nearest(path.filename().string(), names);
+  if (near.empty()) return "";
+  return std::string("; did you mean '") + (text.starts_with("./") ? "./" : "") + (path.parent_path() / near).lexically_normal().string() + "'?";
+}
+
+// What a user may mean is looked up before it is read: a file system says only that something is not there.
+Status CheckThere(const OutsideReference& reference) {
+  bool directory = reference.place == ModelPlace::kDirectory;
+  std::error_code error;
+  fs::path path = fs::absolute(reference.text).lexically_normal();
+  if (!fs::exists(path, error)) {
+    return Error{ErrorCode::kInvalid, std::string("there is no ") + (directory ? "directory " : "file ") + path.string() + Near(reference.text, directory) +
+                                          (directory ? "; it should hold graph.json and model.safetensors, as pare export NAME DIR writes them" : "; paths start from where the command runs")};
+  }
+  if (!directory) return fs::is_directory(path, error) ? Status(Error{ErrorCode::kInvalid, path.string() + " is a directory; name the file in it, or end its name with /"}) : Ok();
+  if (!fs::is_directory(path, error)) return Error{ErrorCode::kInvalid, path.string() + " is a file; a teacher is a directory that pare export wrote, or a file that ends with .safetensors"};
+  for (const char* part : {"graph.json", "model.safetensors"}) {
+    if (fs::exists(path / part, error)) continue;
+    return Error{ErrorCode::kInvalid, "there is no " + std::string(part) + " in " + path.string() + ", which holds " + Listed(NamesIn(path)) +
+                                          "; pare export NAME DIR writes graph.json and model.safetensors"};
+  }
+  return Ok();
+}
+
 Result<OutsideModel> FromFiles(const OutsideReference& reference, const data::DataInfo& data, std::map<Digest, std::string>& bytes) {
   OutsideModel model;
+  TRY(CheckThere(reference));
   ASSIGN_OR_RETURN(model.graph, GraphOf(reference, data));
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(model.graph));
   std::string path = reference.text + (reference.place == ModelPlace::kDirectory ? "/model.safetensors" : "");
@@ -68,6 +123,9 @@ Result<OutsideModel> FromFiles(const OutsideReference& reference, const data::Da
   auto tensors = model::DecodeSafetensors(std::as_bytes(std::span(text)), nullptr);
   if (!tensors.ok()) return tensors.error().With(path);
   if (Status fits = model::CheckWeights(info, *tensors); !fits.ok()) return fits.error().With(path);
+  if (Status finite = model::CheckFinite(*tensors); !finite.ok()) {
+    return Error{ErrorCode::kInvalid, path + ": " + finite.error().message + ": its training diverged or it is damaged; name another teacher"};
+  }
   model.weights = DigestOf(std::string_view(text));
   bytes[model.weights] = std::move(text);
   return model;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "recipes/findings.h"
 #include "recipes/plan_builder.h"
 #include "recipes/resolve.h"
+#include "recipes/schema.h"
 
 namespace pare::recipes {
 
@@ -20,8 +22,10 @@ std::optional<PlannedModel> Chain::Find(const std::string& step, const std::stri
   bool busy = false;
   const PlannedModel* found = builder_.Find(step, busy);
   if (found != nullptr) return *found;
+  std::string near = Nearest(step, builder_.ModelNames());
   Refuse(field, busy ? field + ": the variant of '" + step + "' needs this one: neither can come first"
-                     : field + ": there is no step '" + step + "' that leaves a network; name baseline, init, or VARIANT/STEP as pare plan shows it");
+                     : field + ": there is no step '" + Shortened(step) + "' that leaves a network" + (near.empty() ? "" : "; did you mean '" + near + "'?") +
+                           "; name baseline, init, best, a variant, VARIANT/STEP as pare plan shows it, NAME@VERSION of the registry, ./DIRECTORY of an export, or FILE.safetensors");
   return std::nullopt;
 }
 

@@ -5,6 +5,7 @@
 
 #include "model/architectures.h"
 #include "recipes/kinds.h"
+#include "recipes/outside.h"
 #include "recipes/planner.h"
 #include "recipes/schema.h"
 
@@ -27,6 +28,19 @@ std::string Listed(const std::vector<std::string>& names) {
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
   return list;
+}
+
+// A `model` section with every field of its architecture; null if it is wrong, which is said elsewhere.
+Json WrittenOut(Json model) {
+  std::string architecture = model.is_object() ? TextOr(model, "architecture", "") : "";
+  if (architecture.empty()) return Json();
+  model.erase("architecture");
+  model.erase("weights");
+  auto resolved = model::ResolveArchitecture(architecture, model);
+  if (!resolved.ok()) return Json();
+  Json written = *std::move(resolved);
+  written["architecture"] = architecture;
+  return written;
 }
 
 }  // namespace
@@ -127,12 +141,23 @@ void Checker::Item(const Json& item, const std::string& pointer, size_t factor, 
   if (const Kind* kind = FindKind(name)) {
     const Json& section = value.is_null() && kind->may_be_empty ? kEmpty : value;
     if (context_.Section(name, section, inner, kind->train_fields ? "train" : "") && kind->check) kind->check(context_, section, inner);
-    return;
+    return TeacherFile(section, inner);
   }
   std::span<const std::string_view> later = LaterKinds();
   bool known = std::find(later.begin(), later.end(), name) != later.end();
   Fail(inner + "#key", known ? "step kind '" + name + "' is not available in this version; available: " + Listed(kinds)
                              : "unknown step kind " + Quoted(name) + Suggestion(name, kinds));
+}
+
+void Checker::TeacherFile(const Json& section, const std::string& pointer) {
+  std::string file = section.is_object() ? TextOr(section, "teacher", "") : "";
+  if (PlaceOf(file) != ModelPlace::kFile) return;
+  const char* field = section.contains("teacher_model") ? "/teacher_model" : "/teacher";
+  Json model = WrittenOut(section.value("teacher_model", tree_.value("model", Json())));
+  auto [first, fresh] = file_teachers_.try_emplace(file, FileTeacher{model, pointer});
+  if (fresh || first->second.model == model) return;
+  Fail(pointer + field, "teacher: " + file + " holds one network, and is read as " + Canonical(first->second.model) + " at " + first->second.pointer + " and as " +
+                            Canonical(model) + " here; give both the same teacher_model, or name another file");
 }
 
 void Checker::Repeat(const Json& item, const std::string& pointer, size_t factor, size_t& expanded) {

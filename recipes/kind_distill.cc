@@ -45,6 +45,12 @@ void ResolveDistill(ResolveContext& context, Json& distill, const std::string& p
 }
 
 bool CheckMatch(Chain& chain, const Json& match, const PlannedModel& teacher) {
+  for (const auto& [tensor, layer] : chain.outline().layers) {
+    if (!match.contains(layer.node) || (!layer.factored && !layer.removed)) continue;
+    chain.Refuse("match", "match: " + layer.node + " is no longer in the network, an earlier step has " + (layer.factored ? "replaced it by two thin layers" : "removed it") +
+                              "; match the node behind it, or put distill before that step");
+    return false;
+  }
   auto matching = methods::MatchNodes(chain.graph(), chain.GraphOf(teacher.key), match.get<std::map<std::string, std::string>>());
   if (!matching.ok()) chain.Refuse("match", matching.error().message);
   return matching.ok();

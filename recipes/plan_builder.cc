@@ -182,6 +182,13 @@ const PlannedModel* PlanBuilder::Find(const std::string& step, bool& busy) {
   return found == models_.end() ? nullptr : &found->second;
 }
 
+std::vector<std::string> PlanBuilder::ModelNames() const {
+  std::vector<std::string> names;
+  for (const auto& [name, model] : models_) names.push_back(name);
+  for (const auto& [name, steps] : tree_.at("variants").items()) names.push_back(name);
+  return names;
+}
+
 void PlanBuilder::Variant(const std::string& name) {
   variants_[name] = false;
   std::vector<Item> flat;

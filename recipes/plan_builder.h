@@ -45,6 +45,8 @@ class PlanBuilder {
   // The step of this kind that is planned already, or a new one with `name`, numbered if it is taken.
   PlannedStep MakeShared(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data,
                          std::optional<uint64_t> seed = std::nullopt);
+  // What Find takes, as far as it is planned: steps that leave a network, and all variants.
+  std::vector<std::string> ModelNames() const;
   bool Has(const StepKey& key) const { return keys_.count(key) != 0; }
   // The evaluation of a checkpoint; its key.
   StepKey Evaluate(const std::string& of, const std::string& variant, const StepKey& model, bool candidate);

@@ -70,7 +70,9 @@ TEST(DistillTest, TheBestSoFarIsChosenByResultsUnderKeysKnownBefore) {
 }
 
 TEST(DistillTest, RefusesATeacherThatIsNotThereOrNeedsItsPupil) {
-  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baselin}}]}")), HasSubstr("there is no step 'baselin'"));
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baselin}}]}")), testing::AllOf(HasSubstr("there is no step 'baselin'"), HasSubstr("did you mean 'baseline'?")));
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: large}}], larger: [{retrain: {}}]}")), HasSubstr("did you mean 'larger'?")) << "a variant that is planned later";
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: exported}}]}")), HasSubstr("./DIRECTORY of an export"));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: b}}], b: [{distill: {teacher: a}}]}")), HasSubstr("neither can come first"));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {}}]}")), HasSubstr("'teacher' is missing"));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: lenet@3}}]}")), HasSubstr("was not looked up"));
@@ -83,6 +85,25 @@ TEST(DistillTest, RefusesContradictions) {
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baseline, match: {fc7: fc1}}}]}")), HasSubstr("the student has no node 'fc7'"));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baseline, match: fc1}}]}")), HasSubstr("names, each with a name behind it"));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baseline, teacher_model: {architecture: mlp}}}]}")), HasSubstr("only with a teacher that is a .safetensors file"));
+}
+
+TEST(DistillTest, RefusesToMatchALayerThatAnEarlierStepReplacedOrRemoved) {
+  std::string error = ErrorOf(WithVariants(" {a: [{low_rank: {rank: 8, targets: fc1}}, {distill: {teacher: baseline, match: {fc1: fc1}}}]}"));
+  EXPECT_THAT(error, testing::AllOf(testing::StartsWith("r.yaml:7:"), HasSubstr("match: fc1 is no longer in the network"), HasSubstr("put distill before that step")));
+  EXPECT_EQ(ErrorOf(WithVariants(" {a: [{low_rank: {rank: 8, targets: fc1}}, {distill: {teacher: baseline, match: {fc2: fc2}}}]}")), "");
+}
+
+TEST(DistillTest, OneFileOfTensorsIsOneNetwork) {
+  std::string first = " {a: [{distill: {teacher: big.safetensors, teacher_model: {architecture: lenet5}}}], b: [{distill: {teacher: big.safetensors";
+  for (const char* second : {", teacher_model: {architecture: mlp}", ""}) {
+    auto recipe = Recipe::Parse(WithVariants(first + second + "}}]}"), "r.yaml");
+    ASSERT_FALSE(recipe.ok());
+    EXPECT_THAT(recipe.error().message, testing::AllOf(testing::StartsWith("r.yaml:7:"), HasSubstr("big.safetensors holds one network"), HasSubstr("at /variants/a/0/distill"),
+                                                       HasSubstr("give both the same teacher_model, or name another file")));
+  }
+  for (const char* same : {", teacher_model: {architecture: lenet5}", ", teacher_model: {architecture: lenet5, activation: relu}"}) {
+    EXPECT_TRUE(Recipe::Parse(WithVariants(first + same + "}}]}"), "r.yaml").ok()) << same;
+  }
 }
 
 // No architecture of the language has attention yet: the rule is asked about a graph.
