@@ -59,8 +59,8 @@ Result<Json> StepLine(const recipes::PlannedStep& step, const recipes::ResolvedR
 
 Result<Json> MakePlan(const Target& target, const std::string& path, bool resolved_only) {
   ASSIGN_OR_RETURN(recipes::Recipe recipe, ReadRecipe(path));
-  ASSIGN_OR_RETURN(Inputs inputs, PrepareInputs(recipe, path));
-  ASSIGN_OR_RETURN(recipes::ResolvedRecipe resolved, recipes::Resolve(recipe, inputs.data, inputs.weights));
+  ASSIGN_OR_RETURN(Inputs inputs, PrepareInputs(recipe, path, target));
+  ASSIGN_OR_RETURN(recipes::ResolvedRecipe resolved, recipes::Resolve(recipe, inputs.data, inputs.weights, inputs.outside.models));
   if (resolved_only) return resolved.tree;
   std::map<StepKey, Known> known;
   ASSIGN_OR_RETURN(auto plan, PlanWith(target, resolved, known));

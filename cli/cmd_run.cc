@@ -26,7 +26,7 @@ struct RunOptions {
 
 Json SubmitArgs(const recipes::Recipe& recipe, const Inputs& inputs) {
   return {{"recipe", recipe.text()}, {"recipe_name", recipe.name()}, {"data", data::ToJson(inputs.data)},
-          {"weights", inputs.weights.is_none() ? "" : inputs.weights.hex()}, {"reuse", true}};
+          {"weights", inputs.weights.is_none() ? "" : inputs.weights.hex()}, {"models", recipes::ToJson(inputs.outside.models)}, {"reuse", true}};
 }
 
 int PrintReport(Connection& connection, const std::string& job, bool json, const std::string& state) {
@@ -97,9 +97,9 @@ int Run(const Target& target, const RunOptions& options) {
     if (*living) cluster_options.endpoint = (*living)->endpoint;
   }
   // Bad input must not leave a store behind, or start anything.
-  auto inputs = PrepareInputs(*recipe, options.recipe);
+  auto inputs = PrepareInputs(*recipe, options.recipe, target);
   if (!inputs.ok()) return Fail(inputs.error(), target.json);
-  auto resolved = recipes::Resolve(*recipe, inputs->data, inputs->weights);
+  auto resolved = recipes::Resolve(*recipe, inputs->data, inputs->weights, inputs->outside.models);
   if (!resolved.ok()) return Fail(resolved.error(), target.json);
   if (Interrupts() > 0) return Interrupted();
   auto cluster = LocalCluster::Start(cluster_options);
@@ -156,9 +156,9 @@ int Watch(const Target& target, const std::string& job) {
 int Submit(const Target& target, const std::string& path, bool wait) {
   auto recipe = ReadRecipe(path);
   if (!recipe.ok()) return Fail(recipe.error(), target.json);
-  auto inputs = PrepareInputs(*recipe, path);
+  auto inputs = PrepareInputs(*recipe, path, target);
   if (!inputs.ok()) return Fail(inputs.error(), target.json);
-  auto resolved = recipes::Resolve(*recipe, inputs->data, inputs->weights);
+  auto resolved = recipes::Resolve(*recipe, inputs->data, inputs->weights, inputs->outside.models);
   if (!resolved.ok()) return Fail(resolved.error(), target.json);
   auto connection = Connect(target, true);
   if (!connection.ok()) return Fail(connection.error(), target.json);

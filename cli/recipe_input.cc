@@ -104,7 +104,7 @@ Result<recipes::Recipe> ReadRecipe(const std::string& path) {
   return recipes::Recipe::Parse(*text, path);
 }
 
-Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path) {
+Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path, const Target& target) {
   Inputs inputs;
   data::DataRequest request = Absolute(recipe.data_request());
   std::string key = CacheKey(request);
@@ -117,6 +117,7 @@ Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& r
     if (!loaded.ok()) return BadInput(loaded.error(), recipe, recipe_path, "/data");
     if (!key.empty()) WriteCache(std::move(cache), key, inputs.data);
   }
+  ASSIGN_OR_RETURN(inputs.outside, LoadOutsideModels(recipe, recipe_path, inputs.data, target));
   if (recipe.weights_path().empty()) return inputs;
   auto text = ReadFile(recipe.weights_path());
   if (!text.ok()) return BadInput(text.error(), recipe, recipe_path, "/model/weights");
@@ -137,6 +138,7 @@ Status StoreInputs(const recipes::Recipe& recipe, const std::string& recipe_path
     }
   }
   TRY(PutUnlessThere(blobs, inputs.data.blob, inputs.data_bytes, "the dataset"));
+  for (auto& [digest, bytes] : inputs.outside.bytes) TRY(PutUnlessThere(blobs, digest, bytes, "a teacher's weights"));
   return PutUnlessThere(blobs, inputs.weights, inputs.weights_bytes, "the weights");
 }
 

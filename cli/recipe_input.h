@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "cli/outside_models.h"
 #include "common/result.h"
 #include "data/dataset.h"
 #include "recipes/recipe.h"
@@ -16,12 +17,14 @@ Result<recipes::Recipe> ReadRecipe(const std::string& path);
 struct Inputs {
   data::DataInfo data;
   Digest weights;  // none: initialize
+  OutsideInputs outside;  // teachers of the registry or of files
   // What was read on the way, for StoreInputs; empty when the description was remembered.
   std::string data_bytes, weights_bytes;
 };
 // Loads and describes the data and the starting weights. What an unchanged file's description was is remembered in
 // CacheDirectory()/datasets.json, so that a repeated run reads no data at all. kInvalid names the recipe's line and the file.
-Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path);
+// `target`: whose registry is asked, if the recipe names a model of it.
+Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& recipe_path, const Target& target);
 // Puts into `blobs` what it lacks of them, reading the data again if need be, and lets go of the bytes.
 Status StoreInputs(const recipes::Recipe& recipe, const std::string& recipe_path, storage::BlobStore& blobs, Inputs& inputs);
 

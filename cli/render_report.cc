@@ -51,6 +51,16 @@ std::string Promoted(const Json& p) {
   return out + "\n  next: pare export " + Text(p, "name") + " DIR\n";
 }
 
+// "pruned/05-choose against control-pruned: +0.32 pp on 10000 test samples, 95 % interval −0.02 to +0.66: no difference is shown".
+std::string Comparison(const Json& c) {
+  const Json& interval = c["interval"];
+  if (!interval.is_array() || interval.size() != 2 || !c["difference"].is_number()) return "";
+  double low = interval[0].get<double>(), high = interval[1].get<double>();
+  std::string verdict = low > 0 ? "better" : high < 0 ? "worse" : "no difference is shown";
+  return Text(c, "step") + " against " + Text(c, "against") + ": " + Format("%+.2f", c["difference"].get<double>()) + " pp on " + Text(c, "total") + " " +
+         Text(c, "split") + " samples, 95 % interval " + Format("%+.2f", low) + " to " + Format("%+.2f", high) + ": " + verdict + "\n";
+}
+
 std::string Seconds(const Json& work, const char* field) { return work[field].is_number() ? HumanDuration(work[field].get<double>()) : kNone; }
 
 }  // namespace
@@ -62,6 +72,9 @@ std::string RenderReport(const Json& r) {
     out += "\nfailed:\n";
     for (const Json& f : r["failed"]) out += "  " + Text(f, "step") + ": " + Text(f, "error_class") + ": " + Text(f, "message") + "\n";
   }
+  std::string comparisons;
+  for (const Json& c : r.value("comparisons", Json::array())) comparisons += Comparison(c);
+  if (!comparisons.empty()) out += "\n" + comparisons;
   out += Promoted(r.value("promoted", Json()));
   if (r.contains("work") && r["work"].is_object()) {
     const Json& w = r["work"];

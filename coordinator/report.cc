@@ -11,7 +11,7 @@ namespace pare::coordinator {
 namespace {
 
 // The job's plan with all that is known: says which steps are candidates of which checkpoint, also for a finished job.
-std::vector<recipes::PlannedStep> PlanOf(const QueryContext& context, const Job& job, recipes::ResolvedRecipe* recipe) {
+std::vector<recipes::PlannedStep> PlanOf(const QueryContext& context, const Job& job, recipes::ResolvedRecipe* recipe, Json* advice) {
   auto json = ParseJson(job.resolved, "resolved recipe");
   if (!json.ok()) return {};
   auto resolved = recipes::ResolvedRecipeFromJson(*json);
@@ -24,7 +24,27 @@ std::vector<recipes::PlannedStep> PlanOf(const QueryContext& context, const Job&
     const ArtifactRecord* artifact = context.state.ArtifactOf(in_job.key);
     if (artifact != nullptr) outcomes[step.key] = {.done = true, .artifact = step.artifact, .results = artifact->results};
   }
+  for (std::string& text : recipes::Advice(*recipe, outcomes)) advice->push_back(std::move(text));
   return context.planner.next(*recipe, outcomes);
+}
+
+// What was measured against each other on the same samples (step kind compare).
+Json ComparisonLines(const QueryContext& context, const std::vector<recipes::PlannedStep>& plan) {
+  std::map<StepKey, std::string> models;  // by evaluation: the step whose network it measured
+  for (const recipes::PlannedStep& planned : plan) {
+    if (planned.spec.kind == "evaluate") models.emplace(planned.key, planned.model_step);
+  }
+  Json lines = Json::array();
+  for (const recipes::PlannedStep& planned : plan) {
+    const ArtifactRecord* artifact = planned.spec.kind == "compare" ? context.state.ArtifactOf(planned.key) : nullptr;
+    if (artifact == nullptr) continue;
+    Json line = {{"step", models[planned.spec.inputs.at("second")]}, {"against", models[planned.spec.inputs.at("first")]}};
+    for (const char* field : {"split", "total", "first_accuracy", "second_accuracy", "only_first", "only_second", "difference", "interval"}) {
+      line[field] = At(artifact->results, {field});
+    }
+    lines.push_back(std::move(line));
+  }
+  return lines;
 }
 
 Json FieldOf(const Json* results, const char* field) { return results == nullptr ? Json() : At(*results, {field}); }
@@ -140,7 +160,8 @@ Json WorkLine(const QueryContext& context, const Job& job) {
 
 Json Report(const QueryContext& context, const Job& job) {
   recipes::ResolvedRecipe recipe;
-  std::vector<recipes::PlannedStep> plan = PlanOf(context, job, &recipe);
+  Json warnings = Json::array();
+  std::vector<recipes::PlannedStep> plan = PlanOf(context, job, &recipe, &warnings);
   Measurements measurements = MeasurementsOf(context.state, job);
   Json decision = DecisionOf(context, plan);
   Json failed = Json::array();
@@ -149,7 +170,6 @@ Json Report(const QueryContext& context, const Job& job) {
     if (!in_job.wanted || step.state != StepState::kFailed) continue;
     failed.push_back({{"variant", in_job.variant}, {"step", in_job.name}, {"error_class", step.error_class}, {"message", step.message}});
   }
-  Json warnings = Json::array();
   for (const recipes::Finding& finding : recipe.warnings) warnings.push_back(finding.text);
   Json summary = JobSummary(context.state, job);
   return {{"job", {{"id", job.id}, {"name", job.name}, {"state", summary["state"]}, {"created", summary["created"]}, {"finished", summary["finished"]}}},
@@ -157,6 +177,7 @@ Json Report(const QueryContext& context, const Job& job) {
           {"goal", At(recipe.tree, {"goal"})},
           {"baseline", BaselineLine(context, job, plan, measurements)},
           {"candidates", CandidateLines(context, job, plan, measurements, decision)},
+          {"comparisons", ComparisonLines(context, plan)},
           {"failed", std::move(failed)},
           {"promoted", PromotedLine(context, job, decision, measurements)},
           {"work", WorkLine(context, job)},

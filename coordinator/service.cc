@@ -223,8 +223,14 @@ Result<Event> Service::SubmitOf(const Caller& caller, const Json& args) {
     ASSIGN_OR_RETURN(bool there, backend_.blobs->Contains(digest));
     if (!there) return Error{ErrorCode::kNotFound, std::string("the ") + what + " blob " + digest.brief() + " is not in the store: store it before the submit"};
   }
+  ASSIGN_OR_RETURN(recipes::OutsideModels models, recipes::OutsideModelsFromJson(args.value("models", Json::object())));
+  for (const auto& [text, model] : models) {
+    const Digest& digest = model.artifact.is_none() ? model.weights : model.artifact;
+    ASSIGN_OR_RETURN(bool there, backend_.blobs->Contains(digest));
+    if (!there) return Error{ErrorCode::kNotFound, "model '" + text + "': blob " + digest.brief() + " is not in the store: store it before the submit"};
+  }
   ASSIGN_OR_RETURN(recipes::Recipe recipe, recipes::Recipe::Parse(submit.recipe_text, name));
-  ASSIGN_OR_RETURN(submit.recipe, recipes::Resolve(recipe, data, weights));
+  ASSIGN_OR_RETURN(submit.recipe, recipes::Resolve(recipe, data, weights, models));
   return Event(std::move(submit));
 }
 

@@ -12,7 +12,7 @@ using model::OpType;
 using model::Shape;
 
 Error Disagree(const std::string& teacher, const std::string& what, const std::string& its, const std::string& students) {
-  return {ErrorCode::kInvalid, "teacher " + teacher + " and student disagree in " + what + ": " + its + " and " + students};
+  return {ErrorCode::kInvalid, "teacher " + teacher + " and student disagree in " + what + ": " + its + " and " + students + "; name a teacher made for the same data"};
 }
 
 const Shape& ShapeOf(const Graph& graph, const GraphInfo& info, const std::string& node) {

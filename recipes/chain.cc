@@ -2,17 +2,19 @@
 
 #include <algorithm>
 
+#include "recipes/findings.h"
 #include "recipes/plan_builder.h"
 #include "recipes/resolve.h"
+#include "recipes/schema.h"
 
 namespace pare::recipes {
 
 Chain::Chain(PlanBuilder& builder, std::string variant, size_t items)
     : builder_(builder), variant_(std::move(variant)), model_(builder.baseline()), outline_(builder.dense()), epochs_(builder.baseline_epochs()),
-      width_(items > 999 ? 4 : items > 99 ? 3 : 2) {}
+      width_(items > 999 ? 4 : items > 99 ? 3 : 2), evaluation_(builder.EvaluationOf(model_.key)) {}
 
-const model::Graph& Chain::graph() const { return builder_.recipe().graph; }
-const model::GraphInfo& Chain::info() const { return builder_.info(); }
+const model::Graph& Chain::graph() const { return graph_ != nullptr ? *graph_ : builder_.recipe().graph; }
+const model::GraphInfo& Chain::info() const { return info_ != nullptr ? *info_ : builder_.info(); }
 const ResolvedRecipe& Chain::recipe() const { return builder_.recipe(); }
 const PlannedModel& Chain::baseline() const { return builder_.baseline(); }
 
@@ -20,12 +22,24 @@ std::optional<PlannedModel> Chain::Find(const std::string& step, const std::stri
   bool busy = false;
   const PlannedModel* found = builder_.Find(step, busy);
   if (found != nullptr) return *found;
+  std::string near = Nearest(step, builder_.ModelNames());
   Refuse(field, busy ? field + ": the variant of '" + step + "' needs this one: neither can come first"
-                     : field + ": there is no step '" + step + "' that leaves a network; name baseline, init, or VARIANT/STEP as pare plan shows it");
+                     : field + ": there is no step '" + Shortened(step) + "' that leaves a network" + (near.empty() ? "" : "; did you mean '" + near + "'?") +
+                           "; name baseline, init, best, a variant, VARIANT/STEP as pare plan shows it, NAME@VERSION of the registry, ./DIRECTORY of an export, or FILE.safetensors");
   return std::nullopt;
 }
 
-StepKey Chain::WeightsAt(int64_t epoch) { return builder_.WeightsAt(epoch); }
+StepKey Chain::WeightsAt(int64_t epoch) {
+  if (!start_) return builder_.WeightsAt(epoch);
+  if (epoch > 0) Refuse("to", "to: a student has no weights of epoch " + std::to_string(epoch) + " of train, it was not there; use to: init");
+  return *start_;
+}
+
+std::string Chain::NextName(const std::string& kind) {
+  std::string number = std::to_string(++ordinal_);
+  number.insert(0, static_cast<size_t>(std::max(0, width_ - static_cast<int>(number.size()))), '0');
+  return variant_ + "/" + number + "-" + kind;
+}
 
 void Chain::Refuse(const std::string& field, const std::string& text) { builder_.Refuse(field.empty() ? pointer_ : pointer_ + "/" + field, text); }
 void Chain::Warn(const std::string& text) { builder_.Warn(pointer_, text); }
@@ -45,19 +59,21 @@ bool Chain::Become(Result<methods::Outline> outline) {
   return true;
 }
 
-void Chain::Advance(const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data) {
-  std::string number = std::to_string(++ordinal_);
-  number.insert(0, static_cast<size_t>(std::max(0, width_ - static_cast<int>(number.size()))), '0');
-  model_.name = variant_ + "/" + number + "-" + kind;
+void Chain::Advance(const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data, const Json& hints) {
+  model_.name = NextName(kind);
   for (const std::string& doubt : outline_.doubts) Warn(model_.name + ": " + doubt);
   outline_.doubts.clear();
   inputs.try_emplace("model", model_.key);
-  model_.key = builder_.AddModel(builder_.Make(model_.name, variant_, kind, std::move(params), std::move(inputs), reads_data), outline_);
+  PlannedStep step = builder_.Make(model_.name, variant_, kind, std::move(params), std::move(inputs), reads_data);
+  step.hints.update(hints);
+  model_.key = builder_.AddModel(std::move(step), outline_, graph_);
   evaluated_ = false;
 }
 
-StepKey Chain::Helper(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data) {
+StepKey Chain::Helper(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data,
+                      const Json& hints) {
   PlannedStep step = builder_.MakeShared(name, kind, std::move(params), std::move(inputs), reads_data);
+  step.hints.update(hints);
   return builder_.Has(step.key) ? step.key : builder_.Add(std::move(step));
 }
 
@@ -70,7 +86,10 @@ PlannedModel Chain::HelperModel(const std::string& name, const std::string& kind
 }
 
 StepKey Chain::Evaluate() {
-  if (!evaluated_) evaluation_ = builder_.Evaluate(model_.name, variant_, model_.key, true);
+  if (!evaluated_) {
+    evaluation_ = builder_.Evaluate(model_.name, variant_, model_.key, true);
+    candidates_.push_back(model_);
+  }
   evaluated_ = true;
   return evaluation_;
 }

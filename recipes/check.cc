@@ -5,6 +5,7 @@
 
 #include "model/architectures.h"
 #include "recipes/kinds.h"
+#include "recipes/outside.h"
 #include "recipes/planner.h"
 #include "recipes/schema.h"
 
@@ -29,6 +30,19 @@ std::string Listed(const std::vector<std::string>& names) {
   return list;
 }
 
+// A `model` section with every field of its architecture; null if it is wrong, which is said elsewhere.
+Json WrittenOut(Json model) {
+  std::string architecture = model.is_object() ? TextOr(model, "architecture", "") : "";
+  if (architecture.empty()) return Json();
+  model.erase("architecture");
+  model.erase("weights");
+  auto resolved = model::ResolveArchitecture(architecture, model);
+  if (!resolved.ok()) return Json();
+  Json written = *std::move(resolved);
+  written["architecture"] = architecture;
+  return written;
+}
+
 }  // namespace
 
 void Checker::Run() {
@@ -47,41 +61,7 @@ void Checker::Run() {
   if (tree_.contains("variants")) Variants();
 }
 
-void Checker::Model() {
-  const Json& model = tree_["model"];
-  if (!model.is_object()) return;  // said already
-  Json parameters = Json::object();
-  for (const auto& [key, value] : model.items()) {
-    if (const Field* field = FindField("model", key)) {
-      if (auto wrong = CheckValue(*field, value)) Fail("/model/" + key, key + ": " + *wrong);
-    } else {
-      parameters[key] = value;
-    }
-  }
-  if (!model.contains("architecture")) {
-    std::string known;
-    for (const model::ArchitectureInfo& info : model::Architectures()) known += (known.empty() ? "" : ", ") + info.name;
-    return Fail("/model", "model: 'architecture' is missing; known are " + known);
-  }
-  if (!model["architecture"].is_string()) return;
-  std::string name = model["architecture"].get<std::string>();
-  auto plain = model::ResolveArchitecture(name, Json::object());
-  if (!plain.ok()) {
-    std::vector<std::string> known;
-    for (const model::ArchitectureInfo& info : model::Architectures()) known.push_back(info.name);
-    return Fail("/model/architecture", "architecture: unknown architecture " + Quoted(name) + Suggestion(name, known));
-  }
-  std::vector<std::string> known = {"architecture", "weights"};
-  for (const auto& [field, otherwise] : plain->items()) known.push_back(field);
-  for (const auto& [key, value] : parameters.items()) {
-    // One field at a time, so that the message stands at its field.
-    auto resolved = model::ResolveArchitecture(name, Json{{key, value}});
-    if (resolved.ok()) continue;
-    bool unknown = std::find(known.begin(), known.end(), key) == known.end();
-    Fail("/model/" + Escaped(key) + (unknown ? "#key" : ""),
-         unknown ? "unknown field " + Quoted(key) + " in model (architecture " + Quoted(name) + ")" + Suggestion(key, known) : resolved.error().message);
-  }
-}
+void Checker::Model() { context_.Model(tree_["model"], "/model"); }
 
 void Checker::Data() {
   const Json& data = tree_["data"];
@@ -161,12 +141,23 @@ void Checker::Item(const Json& item, const std::string& pointer, size_t factor, 
   if (const Kind* kind = FindKind(name)) {
     const Json& section = value.is_null() && kind->may_be_empty ? kEmpty : value;
     if (context_.Section(name, section, inner, kind->train_fields ? "train" : "") && kind->check) kind->check(context_, section, inner);
-    return;
+    return TeacherFile(section, inner);
   }
   std::span<const std::string_view> later = LaterKinds();
   bool known = std::find(later.begin(), later.end(), name) != later.end();
   Fail(inner + "#key", known ? "step kind '" + name + "' is not available in this version; available: " + Listed(kinds)
                              : "unknown step kind " + Quoted(name) + Suggestion(name, kinds));
+}
+
+void Checker::TeacherFile(const Json& section, const std::string& pointer) {
+  std::string file = section.is_object() ? TextOr(section, "teacher", "") : "";
+  if (PlaceOf(file) != ModelPlace::kFile) return;
+  const char* field = section.contains("teacher_model") ? "/teacher_model" : "/teacher";
+  Json model = WrittenOut(section.value("teacher_model", tree_.value("model", Json())));
+  auto [first, fresh] = file_teachers_.try_emplace(file, FileTeacher{model, pointer});
+  if (fresh || first->second.model == model) return;
+  Fail(pointer + field, "teacher: " + file + " holds one network, and is read as " + Canonical(first->second.model) + " at " + first->second.pointer + " and as " +
+                            Canonical(model) + " here; give both the same teacher_model, or name another file");
 }
 
 void Checker::Repeat(const Json& item, const std::string& pointer, size_t factor, size_t& expanded) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -31,11 +32,19 @@ class Checker {
   void Variants();
   // Adds to `expanded` how many steps there are after repeat; each counts `factor` times.
   void Steps(const Json& steps, const std::string& pointer, size_t factor, size_t& expanded);
+  // A .safetensors file that teaches in several steps is one network.
+  void TeacherFile(const Json& section, const std::string& pointer);
   void Item(const Json& item, const std::string& pointer, size_t factor, size_t& expanded);
   void Repeat(const Json& item, const std::string& pointer, size_t factor, size_t& expanded);
 
+  struct FileTeacher {
+    Json model;
+    std::string pointer;  // of the section that names it first
+  };
+
   const Json& tree_;
   CheckContext context_;
+  std::map<std::string, FileTeacher> file_teachers_;  // by the text that names the file
 };
 
 }  // namespace pare::recipes

@@ -1,5 +1,9 @@
 #include "recipes/check_context.h"
 
+#include <algorithm>
+
+#include "model/architectures.h"
+
 #include "recipes/schema.h"
 #include "recipes/select.h"
 
@@ -82,6 +86,41 @@ void CheckContext::Training(const Json& section, const std::string& pointer, con
   }
   if ((optimizer == "sgd") != (inherited == "sgd") && !section.contains("learning_rate")) {
     Fail(pointer + "/optimizer", "optimizer: " + optimizer + " instead of train's " + inherited + " needs its own learning_rate");
+  }
+}
+
+void CheckContext::Model(const Json& model, const std::string& pointer) {
+  if (!model.is_object()) return;  // said already
+  Json parameters = Json::object();
+  for (const auto& [key, value] : model.items()) {
+    if (const Field* field = FindField("model", key)) {
+      if (auto wrong = CheckValue(*field, value)) Fail(pointer + "/" + key, key + ": " + *wrong);
+    } else {
+      parameters[key] = value;
+    }
+  }
+  if (!model.contains("architecture")) {
+    std::string known;
+    for (const model::ArchitectureInfo& info : model::Architectures()) known += (known.empty() ? "" : ", ") + info.name;
+    return Fail(pointer, "model: 'architecture' is missing; known are " + known);
+  }
+  if (!model["architecture"].is_string()) return;
+  std::string name = model["architecture"].get<std::string>();
+  auto plain = model::ResolveArchitecture(name, Json::object());
+  if (!plain.ok()) {
+    std::vector<std::string> known;
+    for (const model::ArchitectureInfo& info : model::Architectures()) known.push_back(info.name);
+    return Fail(pointer + "/architecture", "architecture: unknown architecture " + Quoted(name) + Suggestion(name, known));
+  }
+  std::vector<std::string> known = {"architecture", "weights"};
+  for (const auto& [field, otherwise] : plain->items()) known.push_back(field);
+  for (const auto& [key, value] : parameters.items()) {
+    // One field at a time, so that the message stands at its field.
+    auto resolved = model::ResolveArchitecture(name, Json{{key, value}});
+    if (resolved.ok()) continue;
+    bool unknown = std::find(known.begin(), known.end(), key) == known.end();
+    Fail(pointer + "/" + Escaped(key) + (unknown ? "#key" : ""),
+         unknown ? "unknown field " + Quoted(key) + " in model (architecture " + Quoted(name) + ")" + Suggestion(key, known) : resolved.error().message);
   }
 }
 

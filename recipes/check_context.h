@@ -18,6 +18,8 @@ class CheckContext {
   void Fail(const std::string& pointer, const std::string& text) { errors_.Add(pointer, text); }
   // Known fields with good values; those of section `extra` too. False if `object` is not a section at all.
   bool Section(const std::string& section, const Json& object, const std::string& pointer, const std::string& extra = "");
+  // A `model` section: a known architecture with fields of its own.
+  void Model(const Json& model, const std::string& pointer);
   // Training fields that mean nothing beside the optimizer and the learning-rate schedule in force.
   void Training(const Json& section, const std::string& pointer, const std::string& schedule);
   // Each of `fields` that the section gives is an error: "<field>: <text>".

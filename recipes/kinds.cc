@@ -12,6 +12,9 @@ std::vector<Kind> MakeKinds() {
       QloraKind(),
       MergeKind(),
       QuantizeKind(),
+      StudentKind(),
+      DistillKind(),
+      SelfDistillKind(),
       EvaluateKind(),
       SensitivityKind(),
   };
@@ -23,7 +26,7 @@ std::vector<Kind> MakeKinds() {
   return kinds;
 }
 
-constexpr std::string_view kLaterKinds[] = {"distill", "self_distill", "measure"};
+constexpr std::string_view kLaterKinds[] = {"measure"};
 
 }  // namespace
 

@@ -30,10 +30,20 @@ struct Remark {
   std::string text;
 };
 
+// A teacher and what it taught, for Advice: keys of evaluations that may be there one day.
+struct PlannedLesson {
+  std::string step, teacher;  // names
+  StepKey teacher_evaluation, student_evaluation;
+  bool before = false;  // the student's is of what it was before the step
+};
+
 struct Plan {
   std::vector<PlannedStep> chains;  // init, baseline, every variant's steps and validation evaluations; topological
   // The test evaluation that belongs to the validation evaluation chains[i]; used once the decision is taken.
   std::map<size_t, PlannedStep> tests;
+  // Wanted after the test evaluations, as far as their inputs are: topological.
+  std::vector<PlannedStep> afterwards;
+  std::vector<PlannedLesson> lessons;
   std::map<StepKey, Expected> expected;  // by the step that makes the checkpoint
   Json promote;                          // params of the promote step; null: nothing is promoted
   uint64_t seed = 0;

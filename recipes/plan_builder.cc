@@ -72,11 +72,11 @@ std::shared_ptr<const Plan> PlanBuilder::Build() {
 }
 
 PlannedStep PlanBuilder::Make(std::string name, std::string variant, std::string kind, Json params, std::map<std::string, StepKey> inputs,
-                              bool reads_data) const {
+                              bool reads_data, std::optional<uint64_t> seed) const {
   PlannedStep step;
   step.name = std::move(name);
   step.variant = std::move(variant);
-  step.spec = {std::move(kind), std::move(params), std::move(inputs), reads_data ? data_ : Json(), plan_.seed, plan_.device};
+  step.spec = {std::move(kind), std::move(params), std::move(inputs), reads_data ? data_ : Json(), seed.value_or(plan_.seed), plan_.device};
   step.key = KeyOf(step.spec);
   step.hints = plan_.hints;
   return step;
@@ -88,14 +88,35 @@ StepKey PlanBuilder::Add(PlannedStep step) {
   return plan_.chains.back().key;
 }
 
-StepKey PlanBuilder::AddModel(PlannedStep step, const methods::Outline& outline) {
+StepKey PlanBuilder::AddModel(PlannedStep step, const methods::Outline& outline, std::shared_ptr<const model::Graph> graph) {
+  if (graph != nullptr) graphs_[step.key] = std::move(graph);
   plan_.expected[step.key] = ExpectedOf(outline);
   models_[step.name] = {step.key, step.name};
   return Add(std::move(step));
 }
 
-PlannedStep PlanBuilder::MakeShared(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data) {
-  PlannedStep step = Make(name, "", kind, std::move(params), std::move(inputs), reads_data);
+const model::Graph& PlanBuilder::GraphOf(const StepKey& model) const {
+  auto found = graphs_.find(model);
+  return found == graphs_.end() ? recipe_.graph : *found->second;
+}
+
+StepKey PlanBuilder::EvaluationOf(const StepKey& model) const {
+  return Make("", "", "evaluate", {{"split", "validation"}}, {{"model", model}}, true).key;
+}
+
+StepKey PlanBuilder::TestOf(const PlannedModel& model, const std::string& variant) {
+  PlannedStep step = Make(model.name + "/test", variant, "evaluate", {{"split", "test"}}, {{"model", model.key}}, true);
+  step.model_step = model.name;
+  StepKey key = step.key;
+  bool planned = std::any_of(plan_.tests.begin(), plan_.tests.end(), [&](const auto& test) { return test.second.key == key; }) ||
+                 std::any_of(plan_.afterwards.begin(), plan_.afterwards.end(), [&](const PlannedStep& s) { return s.key == key; });
+  if (!planned) Afterwards(std::move(step));
+  return key;
+}
+
+PlannedStep PlanBuilder::MakeShared(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data,
+                                    std::optional<uint64_t> seed) {
+  PlannedStep step = Make(name, "", kind, std::move(params), std::move(inputs), reads_data, seed);
   for (int number = 2;; ++number) {
     auto [it, fresh] = shared_names_.try_emplace(step.name, step.key);
     if (fresh || it->second == step.key) return step;
@@ -152,13 +173,20 @@ StepKey PlanBuilder::WeightsAt(int64_t epoch) {
 const PlannedModel* PlanBuilder::Find(const std::string& step, bool& busy) {
   auto found = models_.find(step);
   std::string variant = step.substr(0, step.find('/'));
-  if (found == models_.end() && step.find('/') != step.npos && tree_.at("variants").contains(variant)) {
+  if (found == models_.end() && tree_.at("variants").contains(variant)) {
     auto state = variants_.find(variant);
     if (state == variants_.end()) Variant(variant);
     busy = state != variants_.end() && !state->second;
     found = models_.find(step);
   }
   return found == models_.end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> PlanBuilder::ModelNames() const {
+  std::vector<std::string> names;
+  for (const auto& [name, model] : models_) names.push_back(name);
+  for (const auto& [name, steps] : tree_.at("variants").items()) names.push_back(name);
+  return names;
 }
 
 void PlanBuilder::Variant(const std::string& name) {
@@ -180,6 +208,7 @@ void PlanBuilder::Variant(const std::string& name) {
   }
   plan_.left[name] = std::move(chain.outline_);
   variants_[name] = true;
+  models_.try_emplace(name, chain.newest());  // what it ends with, by the variant's name
 }
 
 }  // namespace pare::recipes

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,12 +27,26 @@ class PlanBuilder {
   const PlannedModel& baseline() const { return baseline_; }
   const methods::Outline& dense() const { return dense_; }
   int64_t baseline_epochs() const { return baseline_epochs_; }
-  PlannedStep Make(std::string name, std::string variant, std::string kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data) const;
+  PlannedStep Make(std::string name, std::string variant, std::string kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data,
+                   std::optional<uint64_t> seed = std::nullopt) const;
   StepKey Add(PlannedStep step);
   // One that leaves a checkpoint; it can be found by its name afterwards.
-  StepKey AddModel(PlannedStep step, const methods::Outline& outline);
+  // `graph`: dense, if it is not the recipe's.
+  StepKey AddModel(PlannedStep step, const methods::Outline& outline, std::shared_ptr<const model::Graph> graph = nullptr);
+  const model::Graph& GraphOf(const StepKey& model) const;
+  // The key of a checkpoint's evaluation on validation samples, planned or not.
+  StepKey EvaluationOf(const StepKey& model) const;
+  // The evaluation of a checkpoint on test samples, which is wanted after the decision.
+  StepKey TestOf(const PlannedModel& model, const std::string& variant);
+  // A step that is wanted after the decision and those before it here.
+  void Afterwards(PlannedStep step) { plan_.afterwards.push_back(std::move(step)); }
+  void AddLesson(PlannedLesson lesson) { plan_.lessons.push_back(std::move(lesson)); }
+  uint64_t seed() const { return plan_.seed; }
   // The step of this kind that is planned already, or a new one with `name`, numbered if it is taken.
-  PlannedStep MakeShared(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data);
+  PlannedStep MakeShared(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data,
+                         std::optional<uint64_t> seed = std::nullopt);
+  // What Find takes, as far as it is planned: steps that leave a network, and all variants.
+  std::vector<std::string> ModelNames() const;
   bool Has(const StepKey& key) const { return keys_.count(key) != 0; }
   // The evaluation of a checkpoint; its key.
   StepKey Evaluate(const std::string& of, const std::string& variant, const StepKey& model, bool candidate);
@@ -57,6 +72,7 @@ class PlanBuilder {
   std::map<std::string, PlannedModel> models_;  // by step name
   std::map<std::string, bool> variants_;        // true: planned; false: being planned
   std::set<StepKey> keys_;
+  std::map<StepKey, std::shared_ptr<const model::Graph>> graphs_;  // of checkpoints whose dense graph is not the recipe's
   std::map<std::string, StepKey> shared_names_;
 };
 

@@ -43,6 +43,15 @@ std::vector<PlannedStep> Wanted(const Plan& plan, OutcomeOf outcome) {
     if (!outcome(wanted.back().key).has_value()) return wanted;
   }
   for (size_t i : evaluated) wanted.push_back(plan.tests.at(i));
+  std::set<StepKey> alive;
+  for (const PlannedStep& step : plan.afterwards) {
+    if (alive.empty()) for (const PlannedStep& earlier : wanted) alive.insert(earlier.key);
+    const auto& inputs = step.spec.inputs;
+    bool possible = std::all_of(inputs.begin(), inputs.end(), [&](const auto& input) { return alive.count(input.second) != 0 && outcome(input.second) != false; });
+    if (!possible) continue;
+    alive.insert(step.key);
+    wanted.push_back(step);
+  }
   return wanted;
 }
 

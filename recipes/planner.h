@@ -43,6 +43,9 @@ std::vector<PlannedStep> Next(const ResolvedRecipe& recipe, const Outcomes& outc
 // All steps that will run if every step succeeds: what `pare plan` shows and a submit predicts.
 std::vector<PlannedStep> FullPlan(const ResolvedRecipe& recipe);
 
+// Doubts that only results can tell: a teacher no better than its student. One text each, in the order of the plan.
+std::vector<std::string> Advice(const ResolvedRecipe& recipe, const Outcomes& outcomes);
+
 // Decides a local step (promote): results of its artifact (kind "decision"). REQUIRES: step.local, and an outcome for
 // every input.
 Json RunLocalStep(const PlannedStep& step, const ResolvedRecipe& recipe, const Outcomes& outcomes);

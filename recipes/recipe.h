@@ -11,6 +11,7 @@
 #include "common/json.h"
 #include "data/dataset.h"
 #include "model/graph.h"
+#include "recipes/outside.h"
 #include "recipes/yaml.h"
 
 namespace pare::recipes {
@@ -59,13 +60,15 @@ struct ResolvedRecipe {
   Json tree;            // the recipe with every default written out, `repeat` kept
   data::DataInfo data;  // fingerprint, shapes, classes, counts, blob
   model::Graph graph;   // of the dense model
+  OutsideModels outside;  // networks that it names but does not make
   Digest weights;       // blob of the starting weights (safetensors); none: initialize from the seed
   std::vector<Finding> warnings;
   // The steps of all of the above with their keys, worked out once by Resolve and ResolvedRecipeFromJson, and shared by
   // copies. Planning without it (a value put together by hand) gives the same steps, only slower.
   std::shared_ptr<const Plan> plan;
 };
-Result<ResolvedRecipe> Resolve(const Recipe& recipe, const data::DataInfo& data, const Digest& weights);
+// `outside`: every one of OutsideReferences(recipe.tree()).
+Result<ResolvedRecipe> Resolve(const Recipe& recipe, const data::DataInfo& data, const Digest& weights, const OutsideModels& outside = {});
 Json ToJson(const ResolvedRecipe& recipe);
 Result<ResolvedRecipe> ResolvedRecipeFromJson(const Json& json);
 // SHA-256 of the canonical resolved recipe (warnings excluded): equal for recipes that mean the same.

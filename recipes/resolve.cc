@@ -23,7 +23,8 @@ class Resolver {
     out_.name = tree_.at("name").get<std::string>();
   }
 
-  Result<ResolvedRecipe> Run(const Digest& weights) {
+  Result<ResolvedRecipe> Run(const Digest& weights, const OutsideModels& outside) {
+    out_.outside = outside;
     out_.weights = weights;
     FillDefaults("recipe", tree_);
     ResolveModel();
@@ -34,7 +35,10 @@ class Resolver {
     FillDefaults("goal", tree_["goal"]);
     FillDefaults("target", tree_["goal"]["target"]);
     if (tree_.contains("promote")) FillDefaults("promote", tree_["promote"]);
-    for (auto& [name, steps] : tree_["variants"].items()) ResolveSteps(steps, "/variants/" + name);
+    for (auto& [name, steps] : tree_["variants"].items()) {
+      context_.StartVariant();
+      ResolveSteps(steps, "/variants/" + name);
+    }
     if (!errors_.empty()) return errors_.ToError();
     WarnOfData();
     FillDefaults("keep", tree_["keep"]);
@@ -46,7 +50,7 @@ class Resolver {
     for (const Remark& refusal : out_.plan->refusals) Fail(refusal.pointer, refusal.text);
     ResolveKeep();
     if (!errors_.empty()) return errors_.ToError();
-    if (size_t steps = out_.plan->chains.size() + out_.plan->tests.size() + 1; steps > kMaxPlannedSteps) {
+    if (size_t steps = out_.plan->chains.size() + out_.plan->tests.size() + out_.plan->afterwards.size() + 1; steps > kMaxPlannedSteps) {
       Fail("/variants", "a job has at most " + std::to_string(kMaxPlannedSteps) + " steps, evaluations included; this one has " + std::to_string(steps));
       return errors_.ToError();
     }
@@ -105,6 +109,7 @@ class Resolver {
   void ResolveTrain() {
     Json& train = tree_["train"];
     FillDefaults("train", train);
+    context_.ResolveLabels(train);
     if (!train.contains("shards")) train["shards"] = DefaultShards(train);
     context_.CheckBatch(train, "/train");
     if (train["warmup_epochs"].get<double>() > train["epochs"].get<double>()) Fail("/train/warmup_epochs", "warmup_epochs is longer than epochs");
@@ -185,7 +190,7 @@ class Resolver {
 }  // namespace
 
 Json TrainParams(const Json& t, int64_t epochs) {
-  return {{"epochs", epochs},
+  Json params = {{"epochs", epochs},
           {"batch_size", t.at("batch_size")},
           {"shards", t.at("shards")},
           {"optimizer",
@@ -196,17 +201,22 @@ Json TrainParams(const Json& t, int64_t epochs) {
             {"milestones", t.at("milestones")}, {"gamma", t.at("gamma")}, {"warmup_epochs", t.at("warmup_epochs")}, {"epochs", epochs}}},
           {"label_smoothing", t.at("label_smoothing")},
           {"clip_norm", t.at("clip_norm")}};
+  // Absent where every label may be used, as in releases that did not know it: their step keys stay.
+  if (t.value("labels", 1.0) < 1.0) params["labels"] = t["labels"];
+  return params;
 }
 
-Result<ResolvedRecipe> Resolve(const Recipe& recipe, const data::DataInfo& data, const Digest& weights) {
-  return Resolver(recipe, data).Run(weights);
+Result<ResolvedRecipe> Resolve(const Recipe& recipe, const data::DataInfo& data, const Digest& weights, const OutsideModels& outside) {
+  return Resolver(recipe, data).Run(weights, outside);
 }
 
 Json ToJson(const ResolvedRecipe& r) {
   Json warnings = Json::array();
   for (const Finding& f : r.warnings) warnings.push_back({{"line", f.line}, {"column", f.column}, {"text", f.text}});
-  return {{"name", r.name}, {"tree", r.tree}, {"data", data::ToJson(r.data)}, {"graph", model::ToJson(r.graph)},
+  Json json = {{"name", r.name}, {"tree", r.tree}, {"data", data::ToJson(r.data)}, {"graph", model::ToJson(r.graph)},
           {"weights", r.weights.is_none() ? "" : r.weights.hex()}, {"warnings", std::move(warnings)}};
+  if (!r.outside.empty()) json["outside"] = ToJson(r.outside);
+  return json;
 }
 
 Result<ResolvedRecipe> ResolvedRecipeFromJson(const Json& json) {
@@ -226,6 +236,7 @@ Result<ResolvedRecipe> ResolvedRecipeFromJson(const Json& json) {
     ASSIGN_OR_RETURN(std::string text, StringField(w, "text"));
     r.warnings.push_back({Finding::Severity::kWarning, static_cast<int>(line), static_cast<int>(column), std::move(text)});
   }
+  if (json.contains("outside")) { ASSIGN_OR_RETURN(r.outside, OutsideModelsFromJson(json["outside"])); }
   r.plan = MakePlan(r);
   if (r.plan == nullptr || !r.plan->refusals.empty()) return Error{ErrorCode::kCorrupt, "stored recipe '" + r.name + "' does not describe a plan"};
   return r;

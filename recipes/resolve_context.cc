@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numbers>
+#include <utility>
 
 #include "recipes/schema.h"
 #include "recipes/select.h"
@@ -47,7 +48,7 @@ void ResolveContext::Warn(const std::string& pointer, const std::string& text) {
 }
 
 std::vector<std::string> ResolveContext::Tensors(const Json& section, const std::string& pointer) {
-  return SelectTensors(info_, resolved_.graph, section, pointer, errors_);
+  return SelectTensors(info(), graph(), section, pointer, errors_);
 }
 
 bool ResolveContext::CanTrain(const Json& step, const std::string& pointer) {
@@ -64,11 +65,27 @@ Json ResolveContext::MergedTrain(const Json& step) const {
     if (step.contains(name)) train[name] = step[name];
   }
   FillDefaults("train", train);
+  ResolveLabels(train);
   if (!train.contains("shards") || (step.contains("batch_size") && !step.contains("shards"))) train["shards"] = DefaultShards(train);
   return train;
 }
 
+// The schedule of train, squeezed or stretched into the step's epochs.
+Json ResolveContext::FromNothing(const Json& written) const {
+  Json step = written;
+  if (has_train() && !written.contains("epochs")) step["epochs"] = train()["epochs"];
+  Json train = MergedTrain(step);
+  if (!has_train()) return train;
+  double factor = train["epochs"].get<double>() / tree_["train"]["epochs"].get<double>();
+  if (!written.contains("milestones")) {
+    for (Json& m : train["milestones"]) m = std::max(1.0, std::floor(m.get<double>() * factor));
+  }
+  if (!written.contains("warmup_epochs")) train["warmup_epochs"] = train["warmup_epochs"].get<double>() * factor;
+  return train;
+}
+
 Json ResolveContext::FineTuning(const Json& written, const std::string& pointer) {
+  if (std::exchange(fresh_, false)) return FromNothing(written);
   Json train = MergedTrain(written);
   if (!written.contains("schedule")) train["schedule"] = "constant";
   if (!written.contains("milestones")) train["milestones"] = Json::array();
@@ -84,7 +101,16 @@ Json ResolveContext::FineTuning(const Json& written, const std::string& pointer)
   return train;
 }
 
+// A number of samples becomes a fraction of them.
+void ResolveContext::ResolveLabels(Json& train) const {
+  double labels = train["labels"].get<double>();
+  if (labels > 1) train["labels"] = labels / static_cast<double>(training_samples());
+}
+
 void ResolveContext::CheckBatch(const Json& train, const std::string& pointer) {
+  if (train["labels"].get<double>() > 1) {
+    Fail(pointer + "/labels", "labels: the training split has only " + std::to_string(training_samples()) + " samples");
+  }
   int64_t batch = train["batch_size"].get<int64_t>(), samples = training_samples();
   if (batch > samples) {
     Fail(pointer + "/batch_size", "batch_size " + std::to_string(batch) + " is larger than the training split of " + std::to_string(samples));

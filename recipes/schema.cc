@@ -64,6 +64,7 @@ constexpr Field kFields[] = {
     {"train", "final_learning_rate", "number", "0", 0, 1e6, "", "", "cosine, linear: at the end", "0"},
     {"train", "warmup_epochs", "number", "0", 0, 100000, "", "epochs", "linear from 0 to learning_rate", "1"},
     {"train", "label_smoothing", "number", "0", 0, 0.999, "", "", "weight of the uniform distribution in the target", "0.1"},
+    {"train", "labels", "number", "1", 0, 1e9, "", "", "how many training samples have a label that may be used: a fraction up to 1, or a number of samples; the others train only through a teacher", "3000"},
     {"train", "clip_norm", "number", "0", 0, 1e9, "", "", "largest gradient norm; 0: no clipping", "1.0"},
 
     {"snapshot", "every_epochs", "integer", "1", 0, 100000, "", "epochs", "save the state of a running step every so many epochs; 0: never", "1"},
@@ -128,6 +129,7 @@ std::string Expected(const Field& f) {
   if (f.type == "patterns") return "a pattern or a list of patterns";
   if (f.type == "rewind") return "init or an epoch number";
   if (f.type == "section") return "a section with fields";
+  if (f.type == "map") return "names, each with a name behind it";
   return "text";
 }
 
@@ -193,7 +195,9 @@ std::optional<std::string> CheckValue(const Field& f, const Json& value) {
   else if (f.type == "integers") good = GoodList(f, value, true);
   else if (f.type == "section") good = value.is_object();
   else if (f.type == "rewind") good = value == "init" || (value.is_number_integer() && value.get<int64_t>() >= 0);
-  else if (f.type == "patterns") {
+  else if (f.type == "map") {
+    good = value.is_object() && std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_string() && !v.get<std::string>().empty(); });
+  } else if (f.type == "patterns") {
     good = value.is_string() || (value.is_array() && !value.empty() && std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_string(); }));
   } else {
     good = value.is_string() && !value.get<std::string>().empty();

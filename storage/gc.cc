@@ -31,7 +31,7 @@ Retention RetentionOf(const Json& resolved) {
 }
 
 bool Unfinished(const JobRow& job) { return job.state == "running" || job.state == "paused"; }
-bool IsEvidence(const std::string& kind) { return kind == "evaluation" || kind == "decision" || kind == "table"; }
+bool IsEvidence(const std::string& kind) { return kind == "evaluation" || kind == "decision" || kind == "table" || kind == "comparison"; }
 
 // An artifact row as far as this file needs it.
 struct Held {

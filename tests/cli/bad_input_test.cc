@@ -4,8 +4,12 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 
+#include "model/architectures.h"
+#include "model/initialize.h"
+#include "model/safetensors.h"
 #include "tests/cli/fixture.h"
 
 namespace pare::cli {
@@ -117,6 +121,55 @@ TEST_F(BadInputTest, WeightsThatAreNoSafetensors) {
   Write("weights.safetensors", "junk");
   Replace("small.yaml", "hidden: [16]}", "hidden: [16], weights: weights.safetensors}");
   ExpectRefused(AllOf(HasSubstr("weights.safetensors"), StartsWith("pare: small.yaml:4:")));
+}
+
+// ---- teachers ----
+
+TEST_F(BadInputTest, TeacherThatIsNotThere) {
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: baselin, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("there is no step 'baselin'"), HasSubstr("name baseline, init")));
+}
+
+TEST_F(BadInputTest, TeacherOfADirectoryThatIsNotThere) {
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: ./exported, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher ./exported"), HasSubstr("there is no directory " + Path("exported")), HasSubstr("graph.json and model.safetensors")));
+  fs::create_directory(Path("exports"));
+  ExpectRefused(HasSubstr("did you mean './exports'?"));
+  fs::create_directory(Path("exported"));
+  Write("exported/model.safetensors", "");
+  ExpectRefused(AllOf(HasSubstr("there is no graph.json in " + Path("exported")), HasSubstr("which holds model.safetensors")));
+}
+
+TEST_F(BadInputTest, TeacherFileThatIsNotThere) {
+  Write("teachers.safetensors", "");
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: teacher.safetensors, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("there is no file " + Path("teacher.safetensors")), HasSubstr("did you mean 'teachers.safetensors'?")));
+}
+
+TEST_F(BadInputTest, TeacherFileWithAWeightThatIsNotANumber) {
+  auto graph = model::BuildArchitecture("mlp", {{"hidden", {8}}}, {1, 8, 8}, 4);
+  ASSERT_TRUE(graph.ok()) << graph.error().message;
+  model::TensorMap tensors = model::InitializeWeights(*graph, *model::Analyze(*graph), 1);
+  model::Tensor bias(model::DType::kF32, tensors.at("fc1.bias").shape());
+  bias.mutable_values<float>()[2] = std::nanf("");
+  tensors.insert_or_assign("fc1.bias", bias);
+  Write("sick.safetensors", model::EncodeSafetensors(tensors));
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: sick.safetensors, teacher_model: {architecture: mlp, hidden: [8]}, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher sick.safetensors"), HasSubstr("tensor 'fc1.bias' holds NaN at element 2"), HasSubstr("name another teacher")));
+}
+
+TEST_F(BadInputTest, TeacherFileThatIsNoSafetensors) {
+  Write("big.safetensors", "junk");
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: big.safetensors, epochs: 1}\npromote");
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher big.safetensors")));
+}
+
+TEST_F(BadInputTest, TeacherOfARegistryWithoutAStore) {
+  Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: big@champion, epochs: 1}\npromote");
+  Outcome outcome = Pare({"run", "small.yaml"}, Path("store"));
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_THAT(outcome.err, AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher big@champion"), HasSubstr("there is no store in " + Path("store"))));
+  EXPECT_FALSE(fs::exists(Path("store")));
 }
 
 // What was remembered of a file is not believed when the file has changed.

@@ -1,6 +1,7 @@
 // Golden text of what the commands print.
 #include "cli/render.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace pare::cli {
@@ -43,6 +44,20 @@ promoted one-shot/02-retrain as tiny@3: smallest bytes of 3
 wall 1.2 s, work 1 m 01 s; 17 steps run, 2 reused, 1 attempts lost
 warning: epochs: 1 is little
 )");
+}
+
+TEST(RenderReportTest, SaysWhetherAComparisonShowsADifference) {
+  Json report = Report();
+  Json line = {{"step", "a/04-choose"}, {"against", "control-a"}, {"split", "test"}, {"total", 10000}, {"difference", 0.32}, {"interval", {-0.02, 0.66}}};
+  report["comparisons"] = {line, line, line, {{"step", "b"}, {"against", "a"}, {"difference", nullptr}, {"interval", nullptr}}};
+  report["comparisons"][1].update({{"difference", 0.5}, {"interval", {0.1, 0.9}}});
+  report["comparisons"][2].update({{"difference", -0.5}, {"interval", {-0.9, -0.1}}});
+  EXPECT_THAT(RenderReport(report), ::testing::HasSubstr(R"(
+a/04-choose against control-a: +0.32 pp on 10000 test samples, 95 % interval -0.02 to +0.66: no difference is shown
+a/04-choose against control-a: +0.50 pp on 10000 test samples, 95 % interval +0.10 to +0.90: better
+a/04-choose against control-a: -0.50 pp on 10000 test samples, 95 % interval -0.90 to -0.10: worse
+
+promoted )"));
 }
 
 TEST(RenderReportTest, SaysWhyNothingWasPromoted) {

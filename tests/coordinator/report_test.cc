@@ -71,6 +71,20 @@ TEST_F(ReportTest, HasTheFieldsThatTheDocumentsPromise) {
   EXPECT_EQ(Step(report, "half/02-retrain")["rank"], 2);
 }
 
+TEST_F(ReportTest, ComparesWhatATeacherMadeWithTheControlOnceBothAreTested) {
+  std::string taught(kSmallRecipe);
+  taught.insert(taught.find("promote:"), "  taught:\n    - self_distill: {generations: 1, epochs: 1}\n");
+  std::string id = site.Submit(taught);
+  EXPECT_EQ(site.Get("report", {{"job", id}})["comparisons"], Json::array());
+  site.FinishAll();
+  Json report = site.Get("report", {{"job", id}});
+  ASSERT_EQ(report["state"], "done");
+  ASSERT_EQ(report["comparisons"].size(), 1u);
+  EXPECT_EQ(report["comparisons"][0],
+            (Json{{"step", "taught/02-choose"}, {"against", "control-taught"}, {"split", "test"}, {"total", 10000}, {"first_accuracy", 89.0},
+                  {"second_accuracy", 89.5}, {"only_first", 100}, {"only_second", 150}, {"difference", 0.5}, {"interval", {0.19, 0.81}}}));
+}
+
 TEST_F(ReportTest, SaysWhatWasPromotedWhyAndWhereItLies) {
   site.FinishAll();
   Json promoted = site.Get("report", {{"job", job}})["promoted"];

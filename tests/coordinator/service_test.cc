@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "model/architectures.h"
 #include "tests/coordinator/harness.h"
 #include "tests/coordinator/service_site.h"
 
@@ -80,6 +81,21 @@ TEST(ServiceTest, ASubmitWhoseDatasetIsNotInTheStoreIsRefused) {
   Reply reply = site.Ask("submit", args);
   EXPECT_EQ(reply.code, "not_found");
   EXPECT_THAT(reply.message, HasSubstr("dataset blob"));
+}
+
+TEST(ServiceTest, ASubmitWhoseTeacherIsNotInTheStoreIsRefused) {
+  ServiceSite site;
+  Json args = site.SubmitArgs(kSmallRecipe);
+  auto digest = site.blobs.Put(std::string_view("weights of a teacher"));
+  ASSERT_TRUE(digest.ok());
+  args["models"] = {{"big.safetensors", {{"graph", model::ToJson(*model::BuildArchitecture("mlp", Json::object(), {1, 8, 8}, 4))}, {"weights", digest->hex()}}}};
+  EXPECT_TRUE(site.Ask("submit", args).ok);
+  site.blobs.lost.insert(*digest);
+  Reply reply = site.Ask("submit", args);
+  EXPECT_EQ(reply.code, "not_found");
+  EXPECT_THAT(reply.message, HasSubstr("model 'big.safetensors'"));
+  args["models"]["big.safetensors"].erase("weights");
+  EXPECT_THAT(site.Ask("submit", args).message, HasSubstr("'big.safetensors' needs either artifact or weights"));
 }
 
 TEST(ServiceTest, HandleAnswersOneRequestDurably) {

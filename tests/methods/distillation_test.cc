@@ -21,9 +21,9 @@ TEST(CheckTeacherTest, AcceptsAnotherArchitectureForTheSameTask) {
 }
 
 TEST(CheckTeacherTest, NamesWhatDiffers) {
-  EXPECT_EQ(MessageOf(CheckTeacher(Build("mlp"), Build("mlp", Json::object(), {1, 28, 28}, 12), "big")), "teacher big and student disagree in the classes: [12] and [10]");
+  EXPECT_EQ(MessageOf(CheckTeacher(Build("mlp"), Build("mlp", Json::object(), {1, 28, 28}, 12), "big")), "teacher big and student disagree in the classes: [12] and [10]; name a teacher made for the same data");
   EXPECT_EQ(MessageOf(CheckTeacher(Build("mlp"), Build("mlp", Json::object(), {1, 32, 32}), "big")),
-            "teacher big and student disagree in the shape of a sample: [1, 32, 32] and [1, 28, 28]");
+            "teacher big and student disagree in the shape of a sample: [1, 32, 32] and [1, 28, 28]; name a teacher made for the same data");
 }
 
 Graph Embedding(int64_t vocabulary, int64_t length) {
@@ -38,7 +38,7 @@ Graph Embedding(int64_t vocabulary, int64_t length) {
 
 TEST(CheckTeacherTest, ComparesVocabularyAndInputLength) {
   EXPECT_TRUE(CheckTeacher(Embedding(30, 8), Embedding(30, 8), "big").ok());
-  EXPECT_EQ(MessageOf(CheckTeacher(Embedding(30, 8), Embedding(31, 8), "big")), "teacher big and student disagree in the vocabulary: 31 and 30");
+  EXPECT_EQ(MessageOf(CheckTeacher(Embedding(30, 8), Embedding(31, 8), "big")), "teacher big and student disagree in the vocabulary: 31 and 30; name a teacher made for the same data");
   EXPECT_NE(MessageOf(CheckTeacher(Embedding(30, 8), Embedding(30, 9), "big")), "");
 }
 

@@ -29,7 +29,7 @@ std::string StepError(const std::string& step) { return ErrorOf(kHead + std::str
 
 constexpr const char* kTrainFields =
     "epochs, batch_size, shards, optimizer, learning_rate, momentum, nesterov, beta1, beta2, epsilon, weight_decay, schedule, milestones, gamma, "
-    "final_learning_rate, warmup_epochs, label_smoothing, clip_norm";
+    "final_learning_rate, warmup_epochs, label_smoothing, labels, clip_norm";
 
 struct Case {
   std::string yaml, message;

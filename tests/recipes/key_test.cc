@@ -153,7 +153,8 @@ const std::map<std::string, Json>& OtherTraining() {
       {"learning_rate", {{"learning_rate", 0.2}}}, {"momentum", {{"momentum", 0.8}}}, {"nesterov", {{"nesterov", true}}}, {"weight_decay", {{"weight_decay", 1e-4}}},
       {"beta1", {{"optimizer", "adam"}, {"beta1", 0.8}}}, {"beta2", {{"optimizer", "adam"}, {"beta2", 0.99}}}, {"epsilon", {{"optimizer", "adam"}, {"epsilon", 1e-7}}},
       {"schedule", {{"schedule", "cosine"}}}, {"milestones", {{"milestones", {5, 7}}}}, {"gamma", {{"gamma", 0.2}}}, {"final_learning_rate", {{"schedule", "cosine"}, {"final_learning_rate", 0.01}}},
-      {"warmup_epochs", {{"warmup_epochs", 1}}}, {"label_smoothing", {{"label_smoothing", 0.1}}}, {"clip_norm", {{"clip_norm", 1}}}};
+      {"warmup_epochs", {{"warmup_epochs", 1}}}, {"label_smoothing", {{"label_smoothing", 0.1}}}, {"labels", {{"labels", 0.5}}},
+      {"clip_norm", {{"clip_norm", 1}}}};
   return others;
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "methods/distillation.h"
+#include "model/finite.h"
 #include "model/initialize.h"
 #include "worker/runner/evaluation.h"
 #include "worker/runner/step_train.h"
@@ -30,6 +31,14 @@ Status CheckValidation(const StepData& data) {
   if (data.spec.validation < count) return Ok();
   return Error{ErrorCode::kInvalid, "data: validation: " + std::to_string(data.spec.validation) + " of " + std::to_string(count) +
                                         " training samples leaves none to teach with"};
+}
+
+// A sick weight is named before any sample is answered: what its answers would say is less.
+Status CheckTeacherWeights(const model::TensorMap& tensors, const std::string& teacher) {
+  Status finite = model::CheckFinite(tensors);
+  if (finite.ok()) return finite;
+  return Error{ErrorCode::kDiverged, "teacher " + teacher + ": " + finite.error().message +
+                                         ": its training diverged or it is damaged; train it again with a lower learning rate, or name another teacher"};
 }
 
 void ReportLogits(StepContext& context, size_t done, size_t all, Millis& last) {
@@ -77,6 +86,7 @@ Status TeachInTheLoop(StepContext& context, const DistillOptions& options, Train
   ASSIGN_OR_RETURN(auto teacher, InputCheckpoint(context, "teacher"));
   std::string name = TeacherName(context, "teacher");
   TRY(methods::CheckTeacher(plan.from.graph, teacher->checkpoint.graph, name));
+  TRY(CheckTeacherWeights(teacher->checkpoint.tensors, name));
   engine::NetworkOptions network_options;
   network_options.shards = static_cast<int>(plan.options.shards);
   network_options.max_batch = plan.options.batch_size;
@@ -104,6 +114,7 @@ Result<StepOutput> RunLogits(StepContext& context) {
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(teacher.graph));
   TRY(CheckFits(teacher.graph, info, *data.dataset, data.spec));
   TRY(CheckValidation(data));
+  TRY(CheckTeacherWeights(teacher.tensors, TeacherName(context, "model")));
   engine::NetworkOptions options;
   options.shards = 2;  // parallel over samples, as evaluations are
   options.max_batch = kEvaluationBatch;

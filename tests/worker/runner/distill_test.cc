@@ -234,6 +234,7 @@ TEST_F(DistillTest, ATeacherThatAnswersNanIsNamedWithARemedy) {
     worker::StepFailed failed = Failure(Run(*assignment));
     EXPECT_EQ(failed.error_class, "diverged");
     EXPECT_TRUE(Contains(failed.message, "teacher big/02-retrain")) << failed.message;
+    EXPECT_TRUE(Contains(failed.message, "tensor 'fc3.bias' holds NaN at element 1")) << failed.message;
     EXPECT_TRUE(Contains(failed.message, "name another teacher")) << failed.message;
   }
 }

@@ -1,0 +1,64 @@
+// student: the chain goes on with another network, newly initialized: the small one that a big one shall teach.
+#include "model/architectures.h"
+#include "recipes/kinds.h"
+
+namespace pare::recipes {
+namespace {
+
+constexpr Field kFields[] = {
+    {"student", "model", "section", "", 0, 0, "", "", "the network, as in the recipe's model (without weights); default: that one", "{architecture: mlp, hidden: [100]}"},
+    {"student", "seed", "integer", "", 0, 9007199254740991.0, "", "", "draws its first weights; default: the recipe's seed", "2"},
+};
+
+void Check(CheckContext& context, const Json& student, const std::string& pointer) {
+  if (!student.contains("model") || !student["model"].is_object()) return;
+  context.Model(student["model"], pointer + "/model");
+  if (student["model"].contains("weights")) context.Fail(pointer + "/model/weights", "weights: a student starts from new weights; name trained ones as a teacher, or in the recipe's model");
+}
+
+Result<model::Graph> Build(Json model, const data::DataInfo& data) {
+  std::string architecture = model.at("architecture").get<std::string>();
+  model.erase("architecture");
+  model.erase("weights");
+  return model::BuildArchitecture(architecture, model, data.sample_shape, data.classes);
+}
+
+void ResolveStudent(ResolveContext& context, Json& student, const std::string& pointer) {
+  if (!student.contains("model")) student["model"] = context.tree().at("model");
+  student["model"].erase("weights");
+  if (!student.contains("seed")) student["seed"] = context.tree().at("seed");
+  Json parameters = student["model"];
+  std::string architecture = parameters["architecture"].get<std::string>();
+  parameters.erase("architecture");
+  auto resolved = model::ResolveArchitecture(architecture, parameters);
+  auto graph = Build(student["model"], context.data());
+  if (!resolved.ok() || !graph.ok()) return context.Fail(pointer + "/model", "model: " + (resolved.ok() ? graph : Result<model::Graph>(resolved.error())).error().message);
+  auto info = model::Analyze(*graph);
+  if (!info.ok()) return context.Fail(pointer + "/model", "the model does not take these samples: " + info.error().message);
+  student["model"] = *std::move(resolved);
+  student["model"]["architecture"] = architecture;
+  context.UseModel(*std::move(graph), *std::move(info));
+  context.StartFresh();
+}
+
+void PlanStudent(Chain& chain, const Json& student) {
+  auto graph = Build(student["model"], chain.recipe().data);
+  CHECK(graph.ok());  // Resolve saw it
+  chain.StartOver(*std::move(graph), student["seed"].get<uint64_t>());
+}
+
+}  // namespace
+
+Kind StudentKind() {
+  Kind kind;
+  kind.name = "student";
+  kind.fields = kFields;
+  kind.help = "go on with another network, newly initialized";
+  kind.may_be_empty = true;
+  kind.check = Check;
+  kind.resolve = ResolveStudent;
+  kind.plan = PlanStudent;
+  return kind;
+}
+
+}  // namespace pare::recipes
