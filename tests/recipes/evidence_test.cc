@@ -1,4 +1,8 @@
 // The recipes of the studies under bench/methods: taken and planned, so that a study does not rot.
+#include <filesystem>
+#include <set>
+#include <sstream>
+
 #include "tests/recipes/fixture.h"
 
 namespace pare::recipes {
@@ -26,6 +30,26 @@ TEST(EvidenceRecipeTest, HansShapeKeepsATwelfth) {
     auto last = Predict(StepOf(recipe, "rounds/08-retrain"), recipe);
     EXPECT_LT(static_cast<double>(last->parameters_nonzero), 1.02 / 12 * static_cast<double>(last->parameters)) << file;
   }
+}
+
+// A line `#| label | step` of a study is a row of its table.
+TEST(EvidenceRecipeTest, EveryRowOfATableIsTheBaselineOrACandidate) {
+  int rows = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(PARE_SOURCE_DIR "/bench/methods/evidence")) {
+    if (entry.path().extension() != ".yaml") continue;
+    std::string text = ReadText(entry.path().string());
+    std::set<std::string> names = {"baseline"};
+    for (const PlannedStep& step : FullPlan(Resolved(text))) {
+      if (step.candidate) names.insert(step.name.substr(0, step.name.rfind("/evaluate")));
+    }
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.rfind("#| ", 0) != 0) continue;
+      EXPECT_TRUE(names.count(line.substr(line.rfind('|') + 2)) == 1) << entry.path() << ": " << line;
+      ++rows;
+    }
+  }
+  EXPECT_GT(rows, 20);
 }
 
 }  // namespace
