@@ -1,0 +1,60 @@
+// Orders of steps: what makes sense is planned, what makes none is refused at its place, with the layer or step that is in the
+// way and what to do instead.
+#include "tests/recipes/fixture.h"
+
+namespace pare::recipes {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+std::string OrderError(const std::string& steps) { return ErrorOf(WithVariants("\n  v:\n" + steps)); }
+
+TEST(OrderTest, AQuantizedNetworkIsNotTrained) {
+  for (const char* training : {"retrain: {epochs: 1}", "prune: {schedule: cubic, final_sparsity: 0.5, milestones: [1]}", "distill: {teacher: baseline}",
+                               "self_distill: {epochs: 1}", "lora: {}", "qlora: {}"}) {
+    EXPECT_THAT(OrderError("    - quantize:\n    - " + std::string(training)), AllOf(StartsWith("r.yaml:10:"), HasSubstr("quantize"), HasSubstr("before"))) << training;
+  }
+}
+
+TEST(OrderTest, AQuantizedLayerIsNotPrunedFactoredRemovedOrRounded) {
+  for (const char* rewrite : {"prune: {sparsity: 0.5}", "prune: {granularity: channel, scope: layer, sparsity: 0.5}", "low_rank: {energy: 0.9}", "cast:"}) {
+    EXPECT_THAT(OrderError("    - quantize:\n    - " + std::string(rewrite)), AllOf(StartsWith("r.yaml:10:"), HasSubstr("fc1"), HasSubstr("int8"), HasSubstr("before"))) << rewrite;
+  }
+  EXPECT_THAT(OrderError("    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - quantize:\n    - remove:"), StartsWith("r.yaml:11:"));
+}
+
+TEST(OrderTest, AdaptersAreMergedBeforeAnythingElseChangesTheNetwork) {
+  for (const char* step : {"prune: {sparsity: 0.5}", "retrain: {epochs: 1}", "low_rank: {energy: 0.9}", "quantize:", "cast:"}) {
+    EXPECT_THAT(OrderError("    - lora: {epochs: 1}\n    - " + std::string(step)), AllOf(StartsWith("r.yaml:10:"), HasSubstr("adapters"), HasSubstr("merge"))) << step;
+    EXPECT_EQ(OrderError("    - lora: {epochs: 1, merge: true}\n    - " + std::string(step)), "") << step;
+  }
+  EXPECT_THAT(OrderError("    - qlora: {epochs: 1}\n    - lora: {epochs: 1}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("qlora")));
+}
+
+TEST(OrderTest, EarlierWeightsDoNotFitAGraphThatHasChanged) {
+  EXPECT_THAT(OrderError("    - low_rank: {energy: 0.9}\n    - retrain: {rewind: weights}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("graph has changed"), HasSubstr("learning_rate")));
+  EXPECT_THAT(OrderError("    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - remove:\n    - retrain: {rewind: weights}"),
+              AllOf(StartsWith("r.yaml:11:"), HasSubstr("graph has changed")));
+  EXPECT_EQ(OrderError("    - low_rank: {energy: 0.9}\n    - retrain: {rewind: learning_rate}"), "");
+}
+
+TEST(OrderTest, ARefusedStepIsToldOnceAlsoInALoop) {
+  std::string error = OrderError("    - repeat: {times: 3}\n      steps: [{quantize: }, {retrain: {epochs: 1}}]");
+  EXPECT_THAT(error, AllOf(StartsWith("r.yaml:10:"), HasSubstr("before"), Not(HasSubstr("\n"))));
+}
+
+TEST(OrderTest, WhatMakesSenseIsPlanned) {
+  for (const char* steps : {"    - prune: {sparsity: 0.5}\n    - low_rank: {energy: 0.9}\n    - retrain: {epochs: 1}\n    - quantize:",
+                            "    - low_rank: {energy: 0.9}\n    - prune: {sparsity: 0.5}\n    - retrain: {epochs: 1}\n    - quantize:",
+                            "    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - remove:\n    - low_rank: {energy: 0.9}\n    - distill: {teacher: baseline}\n    - quantize: {scheme: qat}",
+                            "    - qlora: {merge: true, epochs: 1}\n    - prune: {sparsity: 0.5}\n    - retrain: {epochs: 1}\n    - quantize: {scheme: cluster}",
+                            "    - cast:\n    - quantize:"}) {
+    EXPECT_EQ(OrderError(steps), "") << steps;
+  }
+}
+
+}  // namespace
+}  // namespace pare::recipes
