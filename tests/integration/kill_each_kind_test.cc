@@ -1,0 +1,84 @@
+// Every kind of step, killed while it runs: the runner alone, or its agent with it. What follows ends with the digest of the
+// uninterrupted run. Moments are chosen by killing_runner, not by time.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <set>
+
+#include "tests/cli/fixture.h"
+
+namespace pare::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One variant per method, on 600 images of 8 x 8. 64 pixels and wide layers, so that every layer can be factored and quantized.
+constexpr const char* kEveryKind = R"(model: {architecture: mlp, hidden: [64, 32]}
+train: {epochs: 2, batch_size: 32, optimizer: sgd, learning_rate: 0.01}
+goal: {max_accuracy_drop: 100.0, minimize: bytes}
+snapshot: {every_epochs: 1}
+variants:
+  adapters: [{lora: {rank: 2, epochs: 2}}, {merge: }]
+  four-bits: [{qlora: {rank: 2, epochs: 2, merge: true}}]
+  gradual: [{prune: {schedule: cubic, final_sparsity: 0.8, epochs: 3, end_epoch: 2}}]
+  narrow: [{sensitivity: {samples: 50}}, {prune: {granularity: channel, scope: layer, sparsity: 0.5, criterion: taylor}}, {retrain: {epochs: 2}}, {remove: }, {cast: }]
+  plain-int8: [{quantize: {scheme: int8_dynamic}}]
+  rounded: [{quantize: {scheme: qat, epochs: 2}}]
+  sequel: [{self_distill: {generations: 1, epochs: 2, control: false}}]
+  shared: [{quantize: {scheme: cluster, bits: 4}}]
+  static-int8: [{quantize: {scheme: int8_static, calibration_samples: 100}}]
+  taught: [{student: {model: {architecture: mlp, hidden: [32]}}}, {distill: {teacher: baseline, epochs: 2}}]
+  taught-inside: [{distill: {teacher: baseline, match: {fc1: fc1}, epochs: 2}}]
+  thin: [{low_rank: {budget: 0.6, whitened: true, calibration_samples: 200}}]
+promote: {as: every-kind}
+)";
+const std::set<std::string> kTraining = {"train", "lora", "qlora", "prune-cubic", "retrain", "quantize-qat", "distill", "distill-match"};
+const std::set<std::string> kOther = {"initialize", "evaluate", "merge", "sensitivity", "prune-structured", "remove", "cast", "quantize-int8_dynamic", "quantize-cluster",
+                                      "quantize-int8_static", "logits", "choose", "spectrum-whitened", "low_rank"};
+
+class KillEachKindTest : public CliTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    CliTest::SetUp();
+    WriteData();
+    Write("every.yaml", "version: 1\nname: every-kind\nseed: 1\ndata: {format: idx, train: train.idx, train_labels: train_labels.idx, test: test.idx, test_labels: test_labels.idx, validation: 200}\n" +
+                            std::string(kEveryKind));
+  }
+};
+
+TEST_P(KillEachKindTest, DigestSurvivesTheKillOf) {
+  Outcome whole = Pare({"run", "every.yaml", "--workers", "1"}, Path("whole"));
+  ASSERT_EQ(whole.code, 0) << whole.err << whole.out;
+  std::string expected = Pare({"digest"}, Path("whole")).out, endpoint;
+  ASSERT_NE(expected.find("total "), std::string::npos);
+  fs::create_directory(Path("hits"));
+  Started coordinator = StartCoordinator(Path("killed"), &endpoint);
+  auto start_worker = [&, number = 0]() mutable {
+    return Start({"/usr/bin/env", "PARE_KILL=" + std::string(GetParam()), "PARE_KILL_DIRECTORY=" + Path("hits"), PARE_BIN_DIR "/pare-worker", "--coordinator", endpoint, "--runner",
+                  PARE_KILLING_RUNNER, "--threads", "1", "--name", "worker-" + std::to_string(++number)});
+  };
+  Started worker = start_worker();
+  Started submit = Start({"pare", "submit", "every.yaml", "--wait", "--coordinator", endpoint});
+  while (!submit.process->Wait(Millis(50))) {
+    if (worker.process->Ended()) worker = start_worker();
+  }
+  EXPECT_EQ(submit.process->code(), 0) << submit.err() << submit.out();
+  EXPECT_EQ(Run({"pare", "digest", "last", "--coordinator", endpoint}).out, expected);
+  std::set<std::string> hit;
+  for (const auto& entry : fs::directory_iterator(Path("hits"))) {
+    std::string kind = entry.path().filename().string();
+    hit.insert(kind);
+    EXPECT_EQ(Read(entry.path().string()), kTraining.contains(kind) ? "training snapshot" : "done") << kind;
+  }
+  std::set<std::string> every = kTraining;
+  every.insert(kOther.begin(), kOther.end());
+  EXPECT_EQ(hit, every);
+  std::string described = Run({"pare", "describe", "last", "--coordinator", endpoint}).out;
+  size_t lost = 0;
+  for (size_t at = 0; (at = described.find(": lost (", at)) != std::string::npos; ++at) ++lost;
+  EXPECT_EQ(lost, every.size()) << described;
+}
+INSTANTIATE_TEST_SUITE_P(Victims, KillEachKindTest, ::testing::Values("runner", "agent"), [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace pare::cli
