@@ -84,14 +84,14 @@ std::string Listed(const std::vector<std::string>& names) {
   return list.empty() ? "nothing" : list + (names.size() > kMaxListed ? ", …" : "");
 }
 
-// "; did you mean './exports'?", of the names beside the path; nothing if none is near.
+// The name beside the path that may be meant, as the user would write it: "./exports"; empty if none is near.
 std::string Near(const std::string& text, bool directory) {
   fs::path path(text.ends_with("/") ? text.substr(0, text.size() - 1) : text);
   std::vector<std::string> names = NamesIn(fs::absolute(path).parent_path());
   std::erase_if(names, [&](const std::string& name) { return directory != fs::is_directory(fs::absolute(path).parent_path() / name) || (!directory && !name.ends_with(".safetensors")); });
   std::string near = recipes::Nearest(path.filename().string(), names);
   if (near.empty()) return "";
-  return std::string("; did you mean '") + (text.starts_with("./") ? "./" : "") + (path.parent_path() / near).lexically_normal().string() + "'?";
+  return (text.starts_with("./") ? "./" : "") + (path.parent_path() / near).lexically_normal().string();
 }
 
 // What a user may mean is looked up before it is read: a file system says only that something is not there.
@@ -100,8 +100,9 @@ Status CheckThere(const OutsideReference& reference) {
   std::error_code error;
   fs::path path = fs::absolute(reference.text).lexically_normal();
   if (!fs::exists(path, error)) {
-    return Error{ErrorCode::kInvalid, std::string("there is no ") + (directory ? "directory " : "file ") + path.string() + Near(reference.text, directory) +
-                                          (directory ? "; it should hold graph.json and model.safetensors, as pare export NAME DIR writes them" : "; paths start from where the command runs")};
+    std::string near = Near(reference.text, directory);
+    return Error{ErrorCode::kInvalid, std::string("there is no ") + (directory ? "directory " : "file ") + path.string() + (near.empty() ? ". " : "; did you mean '" + near + "'? ") +
+                                          (directory ? "It should hold graph.json and model.safetensors, as pare export NAME DIR writes them" : "Paths start from where the command runs")};
   }
   if (!directory) return fs::is_directory(path, error) ? Status(Error{ErrorCode::kInvalid, path.string() + " is a directory; name the file in it, or end its name with /"}) : Ok();
   if (!fs::is_directory(path, error)) return Error{ErrorCode::kInvalid, path.string() + " is a file; a teacher is a directory that pare export wrote, or a file that ends with .safetensors"};

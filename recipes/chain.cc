@@ -24,8 +24,8 @@ std::optional<PlannedModel> Chain::Find(const std::string& step, const std::stri
   if (found != nullptr) return *found;
   std::string near = Nearest(step, builder_.ModelNames());
   Refuse(field, busy ? field + ": the variant of '" + step + "' needs this one: neither can come first"
-                     : field + ": there is no step '" + Shortened(step) + "' that leaves a network" + (near.empty() ? "" : "; did you mean '" + near + "'?") +
-                           "; name baseline, init, best, a variant, VARIANT/STEP as pare plan shows it, NAME@VERSION of the registry, ./DIRECTORY of an export, or FILE.safetensors");
+                     : field + ": there is no step '" + Shortened(step) + "' that leaves a network" + (near.empty() ? ". " : "; did you mean '" + near + "'? ") +
+                           "Name baseline, init, best, a variant, VARIANT/STEP as pare plan shows it, NAME@VERSION of the registry, ./DIRECTORY of an export, or FILE.safetensors");
   return std::nullopt;
 }
 

@@ -127,14 +127,14 @@ TEST_F(BadInputTest, WeightsThatAreNoSafetensors) {
 
 TEST_F(BadInputTest, TeacherThatIsNotThere) {
   Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: baselin, epochs: 1}\npromote");
-  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("there is no step 'baselin'"), HasSubstr("name baseline, init")));
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("there is no step 'baselin'"), HasSubstr("; did you mean 'baseline'? Name baseline, init")));
 }
 
 TEST_F(BadInputTest, TeacherOfADirectoryThatIsNotThere) {
   Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: ./exported, epochs: 1}\npromote");
   ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("teacher ./exported"), HasSubstr("there is no directory " + Path("exported")), HasSubstr("graph.json and model.safetensors")));
   fs::create_directory(Path("exports"));
-  ExpectRefused(HasSubstr("did you mean './exports'?"));
+  ExpectRefused(HasSubstr("; did you mean './exports'? It should hold graph.json"));
   fs::create_directory(Path("exported"));
   Write("exported/model.safetensors", "");
   ExpectRefused(AllOf(HasSubstr("there is no graph.json in " + Path("exported")), HasSubstr("which holds model.safetensors")));
@@ -143,7 +143,7 @@ TEST_F(BadInputTest, TeacherOfADirectoryThatIsNotThere) {
 TEST_F(BadInputTest, TeacherFileThatIsNotThere) {
   Write("teachers.safetensors", "");
   Replace("small.yaml", "- retrain: {epochs: 1}\npromote", "- distill: {teacher: teacher.safetensors, epochs: 1}\npromote");
-  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("there is no file " + Path("teacher.safetensors")), HasSubstr("did you mean 'teachers.safetensors'?")));
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:16:"), HasSubstr("there is no file " + Path("teacher.safetensors")), HasSubstr("; did you mean 'teachers.safetensors'? Paths start")));
 }
 
 TEST_F(BadInputTest, TeacherFileWithAWeightThatIsNotANumber) {

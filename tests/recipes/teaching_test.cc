@@ -70,9 +70,9 @@ TEST(DistillTest, TheBestSoFarIsChosenByResultsUnderKeysKnownBefore) {
 }
 
 TEST(DistillTest, RefusesATeacherThatIsNotThereOrNeedsItsPupil) {
-  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baselin}}]}")), testing::AllOf(HasSubstr("there is no step 'baselin'"), HasSubstr("did you mean 'baseline'?")));
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baselin}}]}")), testing::AllOf(HasSubstr("there is no step 'baselin'"), HasSubstr("; did you mean 'baseline'? Name baseline, init")));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: large}}], larger: [{retrain: {}}]}")), HasSubstr("did you mean 'larger'?")) << "a variant that is planned later";
-  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: exported}}]}")), HasSubstr("./DIRECTORY of an export"));
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: exported}}]}")), testing::AllOf(HasSubstr("leaves a network. Name baseline"), HasSubstr("./DIRECTORY of an export")));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: b}}], b: [{distill: {teacher: a}}]}")), HasSubstr("neither can come first"));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {}}]}")), HasSubstr("'teacher' is missing"));
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: lenet@3}}]}")), HasSubstr("was not looked up"));
