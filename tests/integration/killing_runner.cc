@@ -2,7 +2,9 @@
 // and at the first moment that counts kills the real one, itself, and the agent too if PARE_KILL says so:
 //  - in a step that trains, when its first snapshot is durable and told: what follows must go on from there;
 //  - in any other, when the work is done and nobody has been told: it must be done again.
-// PARE_KILL: "runner" or "agent". PARE_KILL_DIRECTORY: a file of every kind that was hit, named after it.
+// PARE_KILL: "runner" or "agent". PARE_KILL_DIRECTORY: a file of every kind that was hit, named after it: "done", "training
+// snapshot", and behind that " resumed" once a step of the kind was started from a snapshot. Several may work side by side.
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -64,7 +66,9 @@ class Proxy {
       const Json& spec = start->assignment.spec;
       hit_ = directory_ + "/" + KindOf(spec);
       trains_ = spec.at("params").contains("train");
-      if (::access(hit_.c_str(), F_OK) == 0) hit_.clear();
+      bool was_hit = ::access(hit_.c_str(), F_OK) == 0;
+      if (was_hit && !start->assignment.snapshot.is_none()) std::ofstream(hit_, std::ios::app) << " resumed";
+      if (was_hit) hit_.clear();
     }
     Tell(runner_, line);
   }
@@ -73,13 +77,21 @@ class Proxy {
     auto json = ParseJson(line, "event");
     auto event = json.ok() ? RunnerEventFromJson(*json) : Result<RunnerEvent>(json.error());
     bool snapshot = event.ok() && std::holds_alternative<StepSnapshot>(*event), done = event.ok() && std::holds_alternative<StepDone>(*event);
-    if (!hit_.empty() && snapshot) Tell(agent_, line);
-    if (!hit_.empty() && (snapshot || done)) Strike(snapshot ? "snapshot" : "done");
+    if ((snapshot || done) && Claim()) Strike(snapshot ? "snapshot" : "done", line);
     Tell(agent_, line);
   }
 
-  [[noreturn]] void Strike(const std::string& moment) {
+  // True for one of all that come to this kind.
+  bool Claim() {
+    if (hit_.empty()) return false;
+    int file = ::open(hit_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    if (file < 0) hit_.clear();
+    return UniqueFd(file).get() >= 0;
+  }
+
+  [[noreturn]] void Strike(const std::string& moment, const std::string& line) {
     std::ofstream(hit_) << (trains_ ? "training " : "") << moment;
+    if (moment == "snapshot") Tell(agent_, line);
     ::kill(runner_pid_, SIGKILL);
     if (std::string(std::getenv("PARE_KILL")) == "agent") ::kill(::getppid(), SIGKILL);
     ::kill(::getpid(), SIGKILL);
