@@ -46,7 +46,7 @@ TEST(CheckTest, UnknownFieldsAreNamedWithTheNearestOne) {
       {std::string(kHead) + "zzz: 1\n",
        "r.yaml:6:1: unknown field 'zzz' in recipe. Allowed: version, name, seed, device, model, data, train, snapshot, goal, keep, variants, promote"},
       {std::string(kHead) + "goal: {max_acuracy_drop: 1}\n",
-       "r.yaml:6:8: unknown field 'max_acuracy_drop' in goal; did you mean 'max_accuracy_drop'? Allowed: max_accuracy_drop, minimize, target"},
+       "r.yaml:6:8: unknown field 'max_acuracy_drop' in goal; did you mean 'max_accuracy_drop'? Allowed: max_accuracy_drop, minimize, target, price_per_hour"},
       {std::string(kHead) + "goal:\n  target:\n    thread: 1\n", "r.yaml:8:5: unknown field 'thread' in target; did you mean 'threads'? Allowed: device, threads, batch"},
       {std::string(kHead) + "snapshot: {every_epoch: 1}\n",
        "r.yaml:6:12: unknown field 'every_epoch' in snapshot; did you mean 'every_epochs'? Allowed: every_epochs, every_seconds"},

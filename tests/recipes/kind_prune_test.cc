@@ -78,7 +78,7 @@ TEST(KindPruneTest, ASensitivityScanStandsBesideTheChain) {
 TEST(KindMeasureTest, StandsBesideTheChainTakesTheTargetAndMakesACandidate) {
   ResolvedRecipe recipe = Steps("{prune: {sparsity: 0.5}}, {measure: {runs: 7}}, {retrain: {epochs: 1}}");
   PlannedStep measure = StepOf(recipe, "measure-of-v-01-prune");
-  EXPECT_EQ(measure.spec.params, Json({{"threads", 1}, {"batch", 1}, {"runs", 7}, {"seconds", 10}, {"label", ""}}));
+  EXPECT_EQ(measure.spec.params, Json({{"threads", 1}, {"batch", 1}, {"runs", 7}, {"seconds", 10}}));
   EXPECT_EQ(measure.spec.inputs.at("model"), StepOf(recipe, "v/01-prune").key);
   EXPECT_EQ(measure.spec.inputs.at("baseline"), StepOf(recipe, "baseline").key);
   EXPECT_TRUE(StepOf(recipe, "v/01-prune/evaluate").candidate);

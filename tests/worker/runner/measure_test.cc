@@ -1,6 +1,7 @@
 // measure as a step: what its artifact says of a sparse, an int8 and an unchanged network. Nothing is said of the times.
 #include "tests/worker/runner/fixture.h"
 #include "worker/engine/execution.h"
+#include "worker/engine/network.h"
 
 namespace pare::runner {
 namespace {
