@@ -15,7 +15,8 @@ constexpr double kBarSeconds = 2;
 
 // Not durable: what is lost in a power cut here is a benchmark.
 void Write(const storage::StorePaths& paths, const Digest& digest, const std::string& bytes) {
-  std::ofstream(paths.blob(digest)) << bytes;
+  std::ofstream file(paths.blob(digest), std::ios::binary);
+  if (!(file << bytes).flush()) Die("cannot write " + paths.blob(digest));
 }
 
 void Fill(const storage::StorePaths& paths, storage::Index& index, int64_t steps) {
@@ -36,13 +37,21 @@ void Fill(const storage::StorePaths& paths, storage::Index& index, int64_t steps
     std::string text = Canonical(manifest);
     Digest digest = DigestOf(text);
     Write(paths, digest, text);
-    rows.push_back(storage::StepRow{.key = key, .kind = "train", .spec = spec, .state = "done", .artifact = digest});
+    // In an order in which no row refers to one that comes later, as a coordinator writes them: while a reference is open, SQLite looks
+    // through all rows for others at every insertion.
+    rows.push_back(storage::StepRow{.key = key, .kind = "train", .spec = spec, .state = "running"});
     rows.push_back(storage::ArtifactRow{.digest = digest, .key = key, .manifest = manifest, .bytes = static_cast<int64_t>(bytes.size()), .created_ms = 1});
+    rows.push_back(storage::StepRow{.key = key, .kind = "train", .spec = spec, .state = "done", .artifact = digest});
   }
   if (Status status = index.Commit(rows); !status.ok()) Die(status.error().message);
 }
 
-const char* Verdict(double seconds) { return seconds <= kBarSeconds ? "met" : "not met"; }
+constexpr int64_t kBarBlobs = 100'000;
+
+const char* Verdict(double seconds, size_t blobs) {
+  if (seconds > kBarSeconds) return "NOT MET";
+  return blobs < static_cast<size_t>(kBarBlobs) ? "smaller than the bar's size" : "met";
+}
 
 }  // namespace
 
@@ -61,14 +70,14 @@ void MeasureBlobs(const std::string& directory, int64_t blobs) {
     storage::GcPlan plan = storage::PlanGc(*state, listing->blobs, {.now_ms = int64_t{1} << 60}, storage::ManifestReader(paths));
     double took = Now() - begun;
     std::printf("collection of %zu blobs planned: %.2f s (index and directory %.2f, plan %.2f), %zu to be removed; bar %.0f s: %s\n", listing->blobs.size(),
-                took, read, took - read, plan.removals.size(), kBarSeconds, Verdict(took));
+                took, read, took - read, plan.removals.size(), kBarSeconds, Verdict(took, listing->blobs.size()));
   }
   double begun = Now();
   auto report = storage::Fsck(storage::StorePaths(root), false);
   double took = Now() - begun;
   if (!report.ok()) Die(report.error().message);
   std::printf("fsck of %lld blobs, every byte hashed: %.2f s, %zu problems; bar %.0f s: %s\n", static_cast<long long>(report->blobs), took, report->problems.size(),
-              kBarSeconds, Verdict(took));
+              kBarSeconds, Verdict(took, static_cast<size_t>(report->blobs)));
   std::filesystem::remove_all(root);
 }
 
