@@ -42,6 +42,36 @@ std::string Candidates(const Json& report) {
   return rows.size() == 1 ? "no candidate yet\n" : Table(rows);
 }
 
+std::string Joules(const Json& rung) { return rung["energy_j_per_1000"].is_number() ? Number(rung, "energy_j_per_1000", "%.3f") : kNone; }
+
+// The ladder of one measurement, why each layer runs as it does, and what it comes to.
+std::string Measurement(const std::string& step, const Json& m) {
+  std::string label = Text(m, "label");
+  std::string out = "\n" + step + (label.empty() ? "" : " (" + label + ")") + ", batch " + Text(m, "batch") + ", threads " + Text(m, "threads") + ", " +
+                    Text(m, "runs") + " runs in turn on " + Text(m["machine"], "processor") + ":\n";
+  Rows rows = {{"execution", "p50 ms", "p95 ms", "min ms", "speed-up", "CPU s/1000", "memory", "J/1000", "cost/million"}};
+  for (const Json& rung : m["ladder"]) {
+    rows.push_back({Text(rung, "what"), Number(rung, "p50_ms", "%.4f"), Number(rung, "p95_ms", "%.4f"), Number(rung, "min_ms", "%.4f"),
+                    Number(rung, "speedup", "%.2fx"), Number(rung, "cpu_s_per_1000", "%.4f"), rung["peak_memory_bytes"].is_number() ? Bytes(rung, "peak_memory_bytes") : kNone,
+                    Joules(rung), rung.contains("cost_per_million") ? Number(rung, "cost_per_million", "%.6f") : kNone});
+  }
+  out += Table(rows);
+  for (const Json& c : m["choices"]) out += "  layer " + Text(c, "layer") + ": " + Text(c, "reason") + "\n";
+  out += "  gives " + Text(m, "gives") + "; " + Text(m, "finding") + "\n";
+  for (const auto& [what, why] : m["not_measured"].items()) out += "  not measured: " + what + ": " + why.get<std::string>() + "\n";
+  return out;
+}
+
+std::string MeasurementsOf(const Json& report) {
+  std::string out;
+  auto add = [&out](const Json& line) {
+    for (const Json& m : line.value("measurements", Json::array())) out += Measurement(Text(line, "step"), m);
+  };
+  if (report["baseline"].is_object()) add(report["baseline"]);
+  for (const Json& c : report["candidates"]) add(c);
+  return out;
+}
+
 std::string Promoted(const Json& p) {
   if (!p.is_object()) return "";
   if (!p["version"].is_number()) return "\nnothing promoted: " + Text(p, "reason") + "\n";
@@ -75,6 +105,7 @@ std::string RenderReport(const Json& r) {
   std::string comparisons;
   for (const Json& c : r.value("comparisons", Json::array())) comparisons += Comparison(c);
   if (!comparisons.empty()) out += "\n" + comparisons;
+  out += MeasurementsOf(r);
   out += Promoted(r.value("promoted", Json()));
   if (r.contains("work") && r["work"].is_object()) {
     const Json& w = r["work"];

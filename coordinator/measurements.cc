@@ -22,8 +22,9 @@ Measurements MeasurementsOf(const State& state, const Job& job) {
   Measurements all;
   for (const JobStep& in_job : job.steps) {
     const ArtifactRecord* artifact = state.ArtifactOf(in_job.key);
-    if (artifact == nullptr || artifact->kind != "evaluation") continue;
+    if (artifact == nullptr || (artifact->kind != "evaluation" && artifact->kind != "measurement")) continue;
     Measured& measured = all[TextAt(artifact->results, "model")];
+    if (artifact->kind == "measurement") measured.speeds.push_back(&artifact->results);
     std::string split = TextAt(artifact->results, "split");
     if (split == "validation") measured.validation = &artifact->results;
     if (split == "test") measured.test = &artifact->results;

@@ -5,15 +5,17 @@
 #include <initializer_list>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "coordinator/state.h"
 
 namespace pare::coordinator {
 
-// Results of the evaluations of one checkpoint; null: not measured.
+// Results of the evaluations and measure steps of one checkpoint; null: not measured.
 struct Measured {
   const Json* validation = nullptr;
   const Json* test = nullptr;
+  std::vector<const Json*> speeds;  // of measure steps, in the plan's order
 };
 // By the checkpoint's artifact, in hexadecimal digits.
 using Measurements = std::map<std::string, Measured>;

@@ -34,6 +34,7 @@ std::string ManifestProblem(const State& state, const Step& step, const StepFini
     return EvaluationProblem(step, *artifact, from == nullptr ? "" : from->artifact.hex());
   }
   if (artifact->kind == "evaluation" || artifact->kind == "decision") return "a " + step.kind + " step left a " + artifact->kind;
+  if ((artifact->kind == "measurement") != (step.kind == "measure")) return "a " + step.kind + " step left a " + artifact->kind;
   return "";
 }
 

@@ -143,10 +143,7 @@ void Checker::Item(const Json& item, const std::string& pointer, size_t factor, 
     if (context_.Section(name, section, inner, kind->train_fields ? "train" : "") && kind->check) kind->check(context_, section, inner);
     return TeacherFile(section, inner);
   }
-  std::span<const std::string_view> later = LaterKinds();
-  bool known = std::find(later.begin(), later.end(), name) != later.end();
-  Fail(inner + "#key", known ? "step kind '" + name + "' is not available in this version; available: " + Listed(kinds)
-                             : "unknown step kind " + Quoted(name) + Suggestion(name, kinds));
+  Fail(inner + "#key", "unknown step kind " + Quoted(name) + Suggestion(name, kinds));
 }
 
 void Checker::TeacherFile(const Json& section, const std::string& pointer) {

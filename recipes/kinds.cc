@@ -17,6 +17,7 @@ std::vector<Kind> MakeKinds() {
       SelfDistillKind(),
       EvaluateKind(),
       SensitivityKind(),
+      MeasureKind(),
   };
   for (const methods::Method& method : methods::Methods()) {
     bool has_row = method.fields.empty();
@@ -25,8 +26,6 @@ std::vector<Kind> MakeKinds() {
   }
   return kinds;
 }
-
-constexpr std::string_view kLaterKinds[] = {"measure"};
 
 }  // namespace
 
@@ -48,7 +47,5 @@ std::vector<std::string> KindNames() {
   names.emplace_back("repeat");
   return names;
 }
-
-std::span<const std::string_view> LaterKinds() { return kLaterKinds; }
 
 }  // namespace pare::recipes

@@ -43,8 +43,6 @@ std::span<const Kind> Kinds();  // in the order of the reference; methods withou
 const Kind* FindKind(std::string_view name);
 // Names of Kinds(), and "repeat" at the end.
 std::vector<std::string> KindNames();
-// Kinds that the language knows and this release does not run yet.
-std::span<const std::string_view> LaterKinds();
 
 Kind PruneKind();
 Kind RetrainKind();
@@ -54,6 +52,7 @@ Kind DistillKind();
 Kind SelfDistillKind();
 Kind EvaluateKind();
 Kind SensitivityKind();
+Kind MeasureKind();
 Kind LowRankKind();
 Kind LoraKind();
 Kind QloraKind();

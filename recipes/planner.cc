@@ -75,7 +75,8 @@ Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe
   Prediction p;
   p.parameters = p.parameters_nonzero = plan->info.parameters;
   p.multiply_adds = p.multiply_adds_nonzero = plan->info.multiply_adds;
-  auto expected = plan->expected.find(evaluation ? step.spec.inputs.at("model") : step.key);
+  bool measurement = step.spec.kind == "measure";
+  auto expected = plan->expected.find(evaluation || measurement ? step.spec.inputs.at("model") : step.key);
   if (expected != plan->expected.end()) {
     p.parameters = expected->second.parameters;
     p.parameters_nonzero = expected->second.parameters_nonzero;
@@ -97,7 +98,10 @@ Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe
   if (params.contains("calibration_samples")) passes += params["calibration_samples"].get<double>();
   if (params.value("split", "") == "train") passes += static_cast<double>(recipe.data.train_count - validation);
   if (evaluation) passes = static_cast<double>(params["split"] == "test" ? recipe.data.test_count : validation);
+  // Four networks in turn.
+  if (measurement) passes = 4.0 * params["runs"].get<double>() * params["batch"].get<double>();
   p.seconds = passes * forward / kPlanFlopsPerSecond;
+  if (measurement) p.seconds = std::min(p.seconds, params["seconds"].get<double>());
   return p;
 }
 

@@ -73,6 +73,7 @@ constexpr Field kFields[] = {
     {"goal", "max_accuracy_drop", "number", "0.5", 0, 100, "", "percentage points", "largest loss of validation accuracy against the baseline", "0.5"},
     {"goal", "minimize", "name", "\"bytes\"", 0, 0, "bytes,parameters,multiply_adds", "", "what to make small among candidates that meet max_accuracy_drop", "bytes"},
     {"goal", "target", "section", "{}", 0, 0, "", "", "where the model will run; kept for reports", "{device: cpu, threads: 1, batch: 32}"},
+    {"goal", "price_per_hour", "number", "", 0, 1e6, "", "", "what an hour of the target costs, in any currency; measure turns it into a cost per million inferences", "0.17"},
     {"target", "device", "text", "\"cpu\"", 0, 0, "", "", "device", "cpu"},
     {"target", "threads", "integer", "1", 1, 4096, "", "", "threads", "1"},
     {"target", "batch", "integer", "1", 1, 1e6, "", "samples", "batch size", "32"},

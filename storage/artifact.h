@@ -1,6 +1,6 @@
 // Artifact: what a finished step leaves. A manifest (canonical JSON, itself a blob) that names the blobs and carries the
 // results; the artifact's digest is the manifest's digest, so it covers weights, masks, accuracies and decisions. A
-// manifest is a pure function of the step: no times, hosts, attempts or measured durations.
+// manifest is a pure function of the step, without times, hosts or attempts; but a measurement's, which no job's digest covers.
 //
 //   {"format": 1, "kind": "checkpoint", "step": "<step key>",
 //    "blobs": {"checkpoint": {"digest": "…", "bytes": 123}}, "results": {…}}
@@ -23,7 +23,7 @@ struct BlobReference {
 };
 
 struct Artifact {
-  std::string kind;  // "checkpoint", "evaluation", "decision"
+  std::string kind;  // "checkpoint", "evaluation", "decision", "measurement"
   StepKey step;
   std::map<std::string, BlobReference> blobs;  // by role: "checkpoint", "correct", …
   Json results = Json::object();               // shapes: docs/formats.md, "Results"

@@ -136,13 +136,6 @@ TEST(CheckTest, StepsThatAreNoneAreRefused) {
   EXPECT_EQ(StepError("retrain: "), "r.yaml:6:17: retrain: expected a section with fields, found null");
 }
 
-TEST(CheckTest, StepKindsOfALaterReleaseAreSaidToBeSo) {
-  for (std::string_view kind : LaterKinds()) {
-    EXPECT_EQ(FindKind(kind), nullptr) << kind;
-    EXPECT_EQ(StepError(std::string(kind) + ": {}"), "r.yaml:6:17: step kind '" + std::string(kind) + "' is not available in this version; available: " + Known());
-  }
-}
-
 TEST(CheckTest, ContradictionsInTheDataSectionAreRefused) {
   auto data = [](const std::string& section) { return ErrorOf("name: test\nmodel: {architecture: mlp}\ntrain: {}\ndata: {" + section + "}\n"); };
   EXPECT_EQ(data("validation: 10"), "r.yaml:4:7: data: give either dataset (fashion-mnist) or the files train and test");

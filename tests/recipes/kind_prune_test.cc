@@ -75,6 +75,17 @@ TEST(KindPruneTest, ASensitivityScanStandsBesideTheChain) {
   EXPECT_THAT(StepsError("{sensitivity: {sparsities: [], energies: [], bits: []}}"), HasSubstr("nothing to scan"));
 }
 
+TEST(KindMeasureTest, StandsBesideTheChainTakesTheTargetAndMakesACandidate) {
+  ResolvedRecipe recipe = Steps("{prune: {sparsity: 0.5}}, {measure: {runs: 7}}, {retrain: {epochs: 1}}");
+  PlannedStep measure = StepOf(recipe, "measure-of-v-01-prune");
+  EXPECT_EQ(measure.spec.params, Json({{"threads", 1}, {"batch", 1}, {"runs", 7}, {"seconds", 10}, {"label", ""}}));
+  EXPECT_EQ(measure.spec.inputs.at("model"), StepOf(recipe, "v/01-prune").key);
+  EXPECT_EQ(measure.spec.inputs.at("baseline"), StepOf(recipe, "baseline").key);
+  EXPECT_TRUE(StepOf(recipe, "v/01-prune/evaluate").candidate);
+  EXPECT_EQ(StepOf(recipe, "v/02-retrain").spec.inputs.at("model"), StepOf(recipe, "v/01-prune").key) << "the network goes on unchanged";
+  EXPECT_EQ(Predict(measure, recipe)->parameters_nonzero, Predict(StepOf(recipe, "v/01-prune"), recipe)->parameters_nonzero);
+}
+
 TEST(KindPruneTest, APatternThatMatchesNothingIsAnErrorAndAModulePrefixIsHarmless) {
   EXPECT_THAT(StepsError("{prune: {sparsity: 0.5, targets: fc4}}"), HasSubstr("matches no layer"));
   EXPECT_THAT(StepsError("{prune: {granularity: channel, sparsity: 0.5}}, {remove: {targets: conv9}}"), HasSubstr("matches no layer"));

@@ -11,7 +11,7 @@ constexpr StepKind kKinds[] = {
     {"logits", RunLogits},         {"distill", RunDistill}, {"choose", RunChoose},
     {"adopt", RunAdopt},           {"compare", RunCompare}, {"sensitivity", RunSensitivity},
     {"spectrum", RunSpectrum},     {"low_rank", RunLowRank}, {"lora", RunLora},
-    {"qlora", RunQlora},           {"quantize", RunQuantize},
+    {"qlora", RunQlora},           {"quantize", RunQuantize}, {"measure", RunMeasure},
 };
 
 }  // namespace

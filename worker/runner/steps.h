@@ -74,6 +74,7 @@ Result<StepOutput> RunLowRank(StepContext& context);
 Result<StepOutput> RunLora(StepContext& context);
 Result<StepOutput> RunQlora(StepContext& context);
 Result<StepOutput> RunQuantize(StepContext& context);
+Result<StepOutput> RunMeasure(StepContext& context);
 Result<StepOutput> RunLogits(StepContext& context);
 Result<StepOutput> RunDistill(StepContext& context);
 Result<StepOutput> RunChoose(StepContext& context);
