@@ -10,7 +10,7 @@ namespace {
 constexpr Field kFields[] = {
     {"measure", "threads", "integer", "", 1, 4096, "", "threads", "threads that run a batch; default: goal.target.threads, else 1", "2"},
     {"measure", "batch", "integer", "", 1, 65536, "", "samples", "samples per run; default: goal.target.batch, else 1", "128"},
-    {"measure", "runs", "integer", "100", 1, 1e6, "", "runs", "timed runs of each network, unless the seconds are over first", "200"},
+    {"measure", "runs", "integer", "100", 1, 1e6, "", "runs", "timed runs of each network, more until a second has passed, unless the seconds are over first", "200"},
     {"measure", "seconds", "number", "10", 0.001, 3600, "", "seconds", "no further run starts after so long", "5"},
     {"measure", "label", "text", "\"\"", 0, 0, "", "", "told in the report; a measurement is made once, and anew under another label", "after-upgrade"},
 };

@@ -98,10 +98,10 @@ Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe
   if (params.contains("calibration_samples")) passes += params["calibration_samples"].get<double>();
   if (params.value("split", "") == "train") passes += static_cast<double>(recipe.data.train_count - validation);
   if (evaluation) passes = static_cast<double>(params["split"] == "test" ? recipe.data.test_count : validation);
-  // Four networks in turn.
+  // Four networks in turn, for a second at least.
   if (measurement) passes = 4.0 * params["runs"].get<double>() * params["batch"].get<double>();
   p.seconds = passes * forward / kPlanFlopsPerSecond;
-  if (measurement) p.seconds = std::min(p.seconds, params["seconds"].get<double>());
+  if (measurement) p.seconds = std::min(std::max(p.seconds, 1.0), params["seconds"].get<double>());
   return p;
 }
 

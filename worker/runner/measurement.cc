@@ -63,7 +63,7 @@ Result<Timings> MeasureInTurn(const std::vector<Contender>& contenders, const Me
   std::vector<std::vector<double>> times(contenders.size());
   std::vector<double> cpu(contenders.size(), 0.0);
   begin = meters.wall_s();
-  while (timings.runs < limits.runs && (timings.runs == 0 || meters.wall_s() - begin < limits.seconds)) {
+  for (double passed = 0; timings.runs == 0 || ((timings.runs < limits.runs || passed < limits.least_seconds) && passed < limits.seconds);) {
     if (stop()) return stopped;
     for (size_t c = 0; c < contenders.size(); ++c) {
       double cpu_begin = meters.cpu_s();
@@ -71,6 +71,7 @@ Result<Timings> MeasureInTurn(const std::vector<Contender>& contenders, const Me
       cpu[c] += meters.cpu_s() - cpu_begin;
     }
     ++timings.runs;
+    passed = meters.wall_s() - begin;
   }
   for (size_t c = 0; c < contenders.size(); ++c) {
     std::sort(times[c].begin(), times[c].end());

@@ -12,7 +12,7 @@ class MeasureTest : public RunnerTest {
     Digest wide = Artifact(Run(Make("initialize", {{"graph", model::ToJson(graph_)}}, {})));
     trained_ = Artifact(Run(Make("train", Range(TrainParams(2), 0, 2, 0), {{"model", wide}})));
   }
-  static Json Params(int64_t batch = 8) { return {{"threads", 1}, {"batch", batch}, {"runs", 3}, {"seconds", 1.0}, {"label", "a"}}; }
+  static Json Params(int64_t batch = 8) { return {{"threads", 1}, {"batch", batch}, {"runs", 3}, {"seconds", 0.1}, {"label", "a"}}; }
   storage::Artifact Measured(const Digest& model, const Json& params) {
     return *storage::GetArtifact(*blobs_, Artifact(Run(MakeWithData("measure", params, {{"model", model}, {"baseline", trained_}}))));
   }
@@ -31,7 +31,7 @@ TEST_F(MeasureTest, TellsTimesLadderLayersSizesAndMachineOfASparseNetwork) {
   const Json& r = artifact.results;
   EXPECT_EQ(r["model"], sparse.hex());
   EXPECT_EQ(r["baseline"], trained_.hex());
-  EXPECT_LE(r["runs"].get<int64_t>(), 3);
+  EXPECT_GE(r["runs"].get<int64_t>(), 1);
   std::vector<std::string> names;
   for (const Json& rung : r["ladder"]) {
     names.push_back(rung["name"]);

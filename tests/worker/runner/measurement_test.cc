@@ -28,7 +28,7 @@ TEST(MeasurementTest, TakesContendersInTurnAndGivesNearestRankPercentiles) {
   int runs_of_a = 0;
   std::vector<Contender> contenders = {{"a", [&] { order += "a", time.now += 1e-3 * (1 + runs_of_a++ % 20), time.cpu += 0.002; }},
                                        {"b", [&] { order += "b", time.now += 0.004, time.cpu += 0.001; }}};
-  auto timings = MeasureInTurn(contenders, {.runs = 20, .seconds = 100}, time.meters(), Never);
+  auto timings = MeasureInTurn(contenders, {.runs = 20, .least_seconds = 0, .seconds = 100}, time.meters(), Never);
   ASSERT_TRUE(timings.ok());
   for (size_t i = 0; i < order.size(); ++i) ASSERT_EQ(order[i], i % 2 == 0 ? 'a' : 'b');
   EXPECT_EQ(static_cast<int64_t>(order.size()), 2 * (timings->warm_up_runs + 20));
@@ -48,7 +48,7 @@ TEST(MeasurementTest, WarmsUpUntilTheMedianStandsStill) {
   int runs = 0;
   // Four windows get faster; the fifth differs from the fourth, the sixth from nothing.
   std::vector<Contender> falling = {{"a", [&] { time.now += ++runs <= 4 * kWindow ? 0.1 / runs : 0.001; }}};
-  auto timings = MeasureInTurn(falling, {.runs = 3, .seconds = 100}, time.meters(), Never);
+  auto timings = MeasureInTurn(falling, {.runs = 3, .least_seconds = 0, .seconds = 100}, time.meters(), Never);
   ASSERT_TRUE(timings.ok());
   EXPECT_TRUE(timings->settled);
   EXPECT_EQ(timings->warm_up_runs, 6 * kWindow);
@@ -59,7 +59,7 @@ TEST(MeasurementTest, SaysThatTheMedianNeverStoodStill) {
   FakeTime time;
   int runs = 0;
   std::vector<Contender> growing = {{"a", [&] { time.now += 1e-3 * ++runs; }}};
-  auto timings = MeasureInTurn(growing, {.runs = 3, .seconds = 100}, time.meters(), Never);
+  auto timings = MeasureInTurn(growing, {.runs = 3, .least_seconds = 0, .seconds = 100}, time.meters(), Never);
   ASSERT_TRUE(timings.ok());
   EXPECT_FALSE(timings->settled);
   EXPECT_EQ(timings->warm_up_runs, kMostWindows * kWindow);
@@ -70,6 +70,14 @@ TEST(MeasurementTest, EndsWhenTheSecondsAreOverButRunsOnce) {
   std::vector<Contender> slow = {{"a", [&] { time.now += 2.0; }}};
   EXPECT_EQ(MeasureInTurn(slow, {.runs = 100, .seconds = 10}, time.meters(), Never)->runs, 5);
   EXPECT_EQ(MeasureInTurn(slow, {.runs = 100, .seconds = 0.5}, time.meters(), Never)->runs, 1);
+}
+
+TEST(MeasurementTest, RunsATinyNetworkForASecondUnlessTheSecondsAreOverBefore) {
+  FakeTime time;
+  std::vector<Contender> tiny = {{"a", [&] { time.now += 0.001; }}, {"b", [&] { time.now += 0.001; }}};
+  EXPECT_NEAR(static_cast<double>(MeasureInTurn(tiny, {.runs = 100, .seconds = 10}, time.meters(), Never)->runs), 500, 1);
+  EXPECT_NEAR(static_cast<double>(MeasureInTurn(tiny, {.runs = 1000, .seconds = 10}, time.meters(), Never)->runs), 1000, 1);
+  EXPECT_NEAR(static_cast<double>(MeasureInTurn(tiny, {.runs = 100, .seconds = 0.1}, time.meters(), Never)->runs), 50, 1);
 }
 
 TEST(MeasurementTest, StopsBetweenRounds) {
