@@ -119,6 +119,7 @@ class Scheduler {
   void AddCached(Worker& worker, const Digest& artifact);  // the newest
   void DropHolder(const Digest& artifact, const std::string& worker);
   void UpdateIdle(const Worker& worker);
+  void UpdateIdleOn(const std::string& host);
   void WakeResting();
 
   // scheduler_leases.cc: what workers report about leases
@@ -207,6 +208,7 @@ class Scheduler {
 
   // scheduler_placement.cc: Tick's last part
   void Place();
+  bool WaitsForQuiet() const;
 
   // scheduler_restore.cc
   void RestoreSteps(storage::StoredState& stored);

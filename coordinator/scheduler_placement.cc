@@ -25,6 +25,15 @@ std::map<std::string, size_t> HoldersOf(const State& state, const Step& step, co
 
 std::string Plural(size_t n, const std::string& noun) { return std::to_string(n) + " " + noun + (n == 1 ? "" : "s"); }
 
+// Of the idle workers those on a host where nothing runs: other steps there would disturb a measurement.
+std::set<std::string> OnQuietHosts(const State& state, const std::set<std::string>& idle) {
+  std::set<std::string> quiet;
+  for (const std::string& name : idle) {
+    if (state.hosts.count(state.workers.at(name).host) == 0) quiet.insert(name);
+  }
+  return quiet;
+}
+
 // The name of a step in any job that wants it, for people.
 std::string NameOf(const State& state, const Step& step) {
   for (const auto& [id, job] : state.jobs) {
@@ -79,9 +88,13 @@ Decision Decide(const State& state, const Step& step) {
     }
     return NotNow{"all " + Plural(static_cast<size_t>(fitting), "worker") + " with device " + step.device + " are busy", {}};
   }
-  const std::string& first = *idle->second.begin();
+  std::set<std::string> quiet;
+  if (step.kind == "measure") quiet = OnQuietHosts(state, idle->second);
+  const std::set<std::string>& fit = step.kind == "measure" ? quiet : idle->second;
+  if (fit.empty()) return NotNow{"it measures and waits for a host where nothing else runs; until then nothing new starts", {}};
+  const std::string& first = *fit.begin();
   if (step.inputs.empty()) return Placed{first, "first idle worker"};
-  auto held = HoldersOf(state, step, idle->second);
+  auto held = HoldersOf(state, step, fit);
   auto best = std::max_element(held.begin(), held.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   if (best == held.end()) return Placed{first, "first idle worker; none holds its inputs"};
   return Placed{best->first, "holds " + std::to_string(best->second) + " of its " + Plural(step.inputs.size(), "input") + " in memory"};
@@ -115,8 +128,20 @@ Decision Explain(const State& state, const Step& step, Now now) {
   return NotNow{};
 }
 
+// Whether a measure step is the next of its device class and waits for a host to become quiet.
+bool Scheduler::WaitsForQuiet() const {
+  return std::any_of(state_.ready.begin(), state_.ready.end(), [&](const auto& of_class) {
+    const auto& [device, queue] = of_class;
+    auto idle = state_.idle.find(device);
+    if (queue.empty() || idle == state_.idle.end() || idle->second.empty()) return false;
+    const Step& step = state_.steps.at(queue.Next(state_.shares).key);
+    return step.kind == "measure" && !std::holds_alternative<Placed>(Decide(state_, step));
+  });
+}
+
 void Scheduler::Place() {
-  if (state_.draining) return;
+  // Nothing starts on any device, or the other devices of a host could keep it busy for ever.
+  if (state_.draining || WaitsForQuiet()) return;
   for (auto& [device, queue] : state_.ready) {
     auto idle = state_.idle.find(device);
     while (idle != state_.idle.end() && !idle->second.empty() && !queue.empty()) {
@@ -124,7 +149,7 @@ void Scheduler::Place() {
       Step& step = state_.steps.at(queue.Next(state_.shares).key);
       Decision decision = Decide(state_, step);
       const auto* placed = std::get_if<Placed>(&decision);
-      CHECK(placed != nullptr);
+      if (placed == nullptr) return;  // it waits for quiet
       Grant(step, state_.workers.at(placed->worker), placed->reason);
     }
   }

@@ -32,6 +32,8 @@ void Scheduler::OnAgent(const PeerId& peer, const Hello& hello) {
     RemoveWorker(before->name, "its connection is used by worker " + hello.worker + " now");
   }
   Worker& worker = state_.workers[hello.worker];
+  std::optional<Lease> lease = worker.lease;
+  if (lease) SetLease(worker, {});  // it may be on another host now
   state_.idle[DeviceClassOf(worker.device)].erase(hello.worker);  // it may have another device now
   state_.worker_of_peer[peer] = hello.worker;
   worker.name = hello.worker;
@@ -40,6 +42,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Hello& hello) {
   worker.peer = peer;
   worker.threads = hello.threads;
   worker.heard = now_.monotonic;
+  if (lease) SetLease(worker, lease);
   Rest(worker, Millis(0));
   SetCached(worker, hello.cached);
 
@@ -93,8 +96,15 @@ void Scheduler::Listen(Worker& worker, const std::vector<Lease>& running, std::v
 // ---- what placement asks about ----
 
 void Scheduler::SetLease(Worker& worker, std::optional<Lease> lease) {
+  Step* step = lease ? Held(*lease) : nullptr;
+  bool measures = step != nullptr && step->kind == "measure", changes = measures != worker.measures;
+  HostLeases& host = state_.hosts[worker.host];
+  host.all = host.all + (lease ? 1 : 0) - (worker.lease ? 1 : 0);
+  host.measuring = host.measuring + (measures ? 1 : 0) - (worker.measures ? 1 : 0);
+  if (host.all == 0) state_.hosts.erase(worker.host);
   worker.lease = lease;
-  UpdateIdle(worker);
+  worker.measures = measures;
+  changes ? UpdateIdleOn(worker.host) : UpdateIdle(worker);
 }
 
 void Scheduler::Rest(Worker& worker, Millis until) {
@@ -112,10 +122,18 @@ void Scheduler::WakeResting() {
 
 void Scheduler::UpdateIdle(const Worker& worker) {
   std::set<std::string>& idle = state_.idle[DeviceClassOf(worker.device)];
-  if (!worker.lease && worker.not_before <= now_.monotonic) {
+  auto host = state_.hosts.find(worker.host);
+  bool quiet = host != state_.hosts.end() && host->second.measuring > 0;
+  if (!worker.lease && worker.not_before <= now_.monotonic && !quiet) {
     idle.insert(worker.name);
   } else {
     idle.erase(worker.name);
+  }
+}
+
+void Scheduler::UpdateIdleOn(const std::string& host) {
+  for (const auto& [name, worker] : state_.workers) {
+    if (worker.host == host) UpdateIdle(worker);
   }
 }
 
@@ -160,6 +178,7 @@ void Scheduler::RemoveWorker(const std::string& name, const std::string& reason)
   auto it = state_.workers.find(name);
   if (it == state_.workers.end()) return;
   state_.worker_of_peer.erase(it->second.peer);
+  SetLease(it->second, {});
   SetCached(it->second, {});
   state_.resting.erase({it->second.not_before, name});
   state_.idle[DeviceClassOf(it->second.device)].erase(name);

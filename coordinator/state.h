@@ -171,6 +171,12 @@ struct Worker {
   std::vector<Digest> cached;  // newest first
   std::optional<Lease> lease;  // granted and not known to be given back
   Millis not_before{0};        // after it gave a lease back unasked: it is probably draining
+  bool measures = false;       // the lease is of a measure step: its host starts nothing else
+};
+
+// Leases of the workers of one host, all of them and those of measure steps.
+struct HostLeases {
+  size_t all = 0, measuring = 0;
 };
 
 struct Model {
@@ -195,10 +201,11 @@ struct State {
   std::map<Digest, ArtifactRecord> artifacts;
   std::map<std::string, Worker> workers;
   std::map<PeerId, std::string> worker_of_peer;
-  // What placement asks of the workers, kept up to date with them: idle ones by device class, those that are left alone
-  // for a while, and who has an artifact in memory.
+  // What placement asks of the workers, kept up to date with them: idle ones by device class (none on a host that is
+  // measuring), those that are left alone for a while, what runs on a host, and who has an artifact in memory.
   std::map<std::string, std::set<std::string>> idle;
   std::set<std::pair<Millis, std::string>> resting;
+  std::map<std::string, HostLeases> hosts;  // those where something runs
   std::map<Digest, std::set<std::string>> holders;
   std::map<std::string, Model> models;
   Counters counters;

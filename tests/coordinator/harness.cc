@@ -193,9 +193,9 @@ Reply Harness::Change(ChangeJob::What what, const std::string& job) {
   return *LastSent<Reply>(sent, "client");
 }
 
-void Harness::Join(const std::string& worker, const std::vector<Lease>& running, const std::string& device) {
+void Harness::Join(const std::string& worker, const std::vector<Lease>& running, const std::string& device, const std::string& host) {
   agents_[worker] = {running, {}};
-  Do(FromAgent{worker, Hello{worker, std::string(kPareVersion), "here", device, 1, running, {}}});
+  Do(FromAgent{worker, Hello{worker, std::string(kPareVersion), host, device, 1, running, {}}});
   Tick();
 }
 

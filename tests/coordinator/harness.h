@@ -55,7 +55,7 @@ class Harness {
   Reply Change(ChangeJob::What what, const std::string& job = "last");
 
   // An agent: says Hello and then Heartbeats as Pass goes on, listing what it was granted.
-  void Join(const std::string& worker, const std::vector<Lease>& running = {}, const std::string& device = "cpu");
+  void Join(const std::string& worker, const std::vector<Lease>& running = {}, const std::string& device = "cpu", const std::string& host = "here");
   void Silence(const std::string& worker) { agents_.erase(worker); }
   // Its newest grant.
   Grant Granted(const std::string& worker);

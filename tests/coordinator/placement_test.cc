@@ -50,6 +50,76 @@ TEST(PlacementTest, ServesPriorityThenAge) {
   EXPECT_EQ(h.NameGranted("w1"), "n");
 }
 
+// A step that measures, one hundred times as long as the others so that it is served first.
+const PlanLine kMeasure = {.name = "m", .kind = "measure", .candidate = true, .cost = 100};
+
+TEST(PlacementTest, AMeasureStepStartsOnAHostWhereNothingElseRuns) {
+  Harness h;
+  h.Join("a0", {}, "cpu", "busy");
+  h.SubmitPlan("first", {{.name = "x", .candidate = true}});
+  h.Join("a1", {}, "cpu", "busy");
+  h.Join("b0", {}, "cpu", "quiet");
+  h.SubmitPlan("job", {kMeasure});
+  EXPECT_EQ(h.WorkerOf("m"), "b0");
+}
+
+TEST(PlacementTest, NothingElseStartsOnAHostThatMeasures) {
+  Harness h;
+  for (const char* worker : {"a0", "a1"}) h.Join(worker, {}, "cpu", "a");
+  h.Join("gpu", {}, "cuda:0", "a");
+  h.SubmitPlan("job", {kMeasure, {.name = "x", .candidate = true}, {.name = "y", .candidate = true}});
+  EXPECT_EQ(h.WorkerOf("m"), "a0");
+  h.Join("a2", {}, "cpu", "a");  // newcomers wait too
+  h.Pass(Millis(2'000));
+  EXPECT_EQ(h.WorkerOf("x") + h.WorkerOf("y"), "");
+  h.Join("b0", {}, "cpu", "b");  // another host does not
+  EXPECT_EQ(h.WorkerOf("x"), "b0");
+  h.Abort("a0", "bad_input");
+  EXPECT_EQ(h.WorkerOf("y"), "a0");
+}
+
+TEST(PlacementTest, WhileAMeasureStepIsNextNothingStartsUntilAHostIsQuiet) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("first", {{.name = "long", .candidate = true}});
+  h.Join("w2");
+  h.SubmitPlan("job", {kMeasure, {.name = "x", .candidate = true}});
+  h.Pass(Millis(2'000));
+  EXPECT_EQ(h.WorkerOf("m") + h.WorkerOf("x"), "");
+  Now now{h.clock.Monotonic(), h.clock.Wall()};
+  EXPECT_EQ(std::get<NotNow>(Explain(h.core->state(), h.StepNamed("m"), now)).reason,
+            "it measures and waits for a host where nothing else runs; until then nothing new starts");
+  h.Finish("w1");
+  EXPECT_EQ(h.StateOf("m"), "running");
+  EXPECT_EQ(h.StateOf("x"), "ready");
+}
+
+TEST(PlacementTest, AHostIsFreeAgainWhenItsMeasuringWorkerIsGone) {
+  Harness h;
+  for (const char* worker : {"w1", "w2"}) h.Join(worker);
+  h.SubmitPlan("job", {kMeasure});
+  EXPECT_EQ(h.WorkerOf("m"), "w1");
+  h.Silence("w1");
+  h.Do(WorkerGone{"w1", "it has ended"});
+  h.Tick();
+  EXPECT_EQ(h.WorkerOf("m"), "w2");
+}
+
+TEST(PlacementTest, AMeasureStepThatComesBackAfterARestartKeepsItsHostQuiet) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", {kMeasure, {.name = "x", .candidate = true}});
+  Lease lease = h.Granted("w1").lease;
+  h.Restart();
+  h.Join("w1", {lease});
+  h.Join("w2");
+  h.Pass(Millis(2'000));
+  EXPECT_EQ(h.StateOf("m") + " " + h.StateOf("x"), "running ready");
+  h.Release("w1");
+  h.Pass(Millis(2'000));
+  EXPECT_EQ(h.core->state().hosts.at("here").all, 1u);
+}
+
 // Users' steps a1, a2, … and b1, b2, … without inputs.
 std::vector<PlanLine> Many(const std::string& prefix, int count) {
   std::vector<PlanLine> plan;

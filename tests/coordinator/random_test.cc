@@ -36,10 +36,19 @@ void ExpectSound(const State& state) {
     for (const auto& [id, job] : state.jobs) jobs += !job.finished() && job.user == state.shares[i].user;
     EXPECT_EQ(state.shares[i].jobs, jobs) << state.shares[i].user;
   }
+  std::map<std::string, size_t> all, measuring;
   for (const auto& [name, worker] : state.workers) {
     bool idle = state.idle.at("cpu").count(name) == 1;
     bool resting = state.resting.count({worker.not_before, name}) == 1;
-    EXPECT_EQ(idle, !worker.lease && !resting) << name;
+    auto host = state.hosts.find(worker.host);
+    EXPECT_EQ(idle, !worker.lease && !resting && (host == state.hosts.end() || host->second.measuring == 0)) << name;
+    all[worker.host] += worker.lease.has_value();
+    measuring[worker.host] += worker.measures;
+  }
+  for (const auto& [host, leases] : all) {
+    auto counted = state.hosts.find(host);
+    EXPECT_EQ(counted == state.hosts.end() ? 0 : counted->second.all, leases) << host;
+    EXPECT_EQ(counted == state.hosts.end() ? 0 : counted->second.measuring, measuring[host]) << host;
   }
 }
 
