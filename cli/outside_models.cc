@@ -4,10 +4,10 @@
 #include <filesystem>
 
 #include "common/files.h"
-#include "model/architectures.h"
 #include "model/finite.h"
 #include "model/initialize.h"
 #include "model/safetensors.h"
+#include "recipes/model_section.h"
 #include "recipes/schema.h"
 #include "storage/artifact.h"
 #include "storage/checkpoint.h"
@@ -62,11 +62,7 @@ Result<model::Graph> GraphOf(const OutsideReference& reference, const data::Data
     if (!graph.ok()) return graph.error().With(reference.text + "/graph.json");
     return graph;
   }
-  Json parameters = reference.model;
-  std::string architecture = parameters.value("architecture", "");
-  parameters.erase("architecture");
-  parameters.erase("weights");
-  return model::BuildArchitecture(architecture, parameters, data.sample_shape, data.classes);
+  return recipes::BuildModelSection(reference.model, data);
 }
 
 // Names in a directory, sorted; empty if it cannot be read.
@@ -143,7 +139,7 @@ Result<OutsideInputs> LoadOutsideModels(const recipes::Recipe& recipe, const std
     if (!model.ok()) {
       Error error = model.error();
       // What the user named is not there: bad input. A registry that cannot be reached is not.
-      if (!registry && error.code != ErrorCode::kInvalid) error.code = ErrorCode::kInvalid;
+      if (!registry) error.code = ErrorCode::kInvalid;
       auto p = recipe.position(reference.pointer);
       return error.With(recipe_path + ":" + std::to_string(p.line) + ":" + std::to_string(p.column) + ": teacher " + reference.text);
     }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
-#include "model/architectures.h"
 #include "recipes/kinds.h"
+#include "recipes/model_section.h"
 #include "recipes/outside.h"
 #include "recipes/planner.h"
 #include "recipes/schema.h"
@@ -31,16 +31,10 @@ std::string Listed(const std::vector<std::string>& names) {
 }
 
 // A `model` section with every field of its architecture; null if it is wrong, which is said elsewhere.
-Json WrittenOut(Json model) {
-  std::string architecture = model.is_object() ? TextOr(model, "architecture", "") : "";
-  if (architecture.empty()) return Json();
-  model.erase("architecture");
-  model.erase("weights");
-  auto resolved = model::ResolveArchitecture(architecture, model);
-  if (!resolved.ok()) return Json();
-  Json written = *std::move(resolved);
-  written["architecture"] = architecture;
-  return written;
+Json WrittenOut(const Json& model) {
+  if (!model.is_object() || TextOr(model, "architecture", "").empty()) return Json();
+  auto resolved = ResolveModelSection(model);
+  return resolved.ok() ? *std::move(resolved) : Json();
 }
 
 }  // namespace

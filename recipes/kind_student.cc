@@ -1,6 +1,6 @@
 // student: the chain goes on with another network, newly initialized: the small one that a big one shall teach.
-#include "model/architectures.h"
 #include "recipes/kinds.h"
+#include "recipes/model_section.h"
 
 namespace pare::recipes {
 namespace {
@@ -16,33 +16,23 @@ void Check(CheckContext& context, const Json& student, const std::string& pointe
   if (student["model"].contains("weights")) context.Fail(pointer + "/model/weights", "weights: a student starts from new weights; name trained ones as a teacher, or in the recipe's model");
 }
 
-Result<model::Graph> Build(Json model, const data::DataInfo& data) {
-  std::string architecture = model.at("architecture").get<std::string>();
-  model.erase("architecture");
-  model.erase("weights");
-  return model::BuildArchitecture(architecture, model, data.sample_shape, data.classes);
-}
-
 void ResolveStudent(ResolveContext& context, Json& student, const std::string& pointer) {
   if (!student.contains("model")) student["model"] = context.tree().at("model");
   student["model"].erase("weights");
   if (!student.contains("seed")) student["seed"] = context.tree().at("seed");
-  Json parameters = student["model"];
-  std::string architecture = parameters["architecture"].get<std::string>();
-  parameters.erase("architecture");
-  auto resolved = model::ResolveArchitecture(architecture, parameters);
-  auto graph = Build(student["model"], context.data());
-  if (!resolved.ok() || !graph.ok()) return context.Fail(pointer + "/model", "model: " + (resolved.ok() ? graph : Result<model::Graph>(resolved.error())).error().message);
+  auto resolved = ResolveModelSection(student["model"]);
+  if (!resolved.ok()) return context.Fail(pointer + "/model", "model: " + resolved.error().message);
+  auto graph = BuildModelSection(student["model"], context.data());
+  if (!graph.ok()) return context.Fail(pointer + "/model", "model: " + graph.error().message);
   auto info = model::Analyze(*graph);
   if (!info.ok()) return context.Fail(pointer + "/model", "the model does not take these samples: " + info.error().message);
   student["model"] = *std::move(resolved);
-  student["model"]["architecture"] = architecture;
   context.UseModel(*std::move(graph), *std::move(info));
   context.StartFresh();
 }
 
 void PlanStudent(Chain& chain, const Json& student) {
-  auto graph = Build(student["model"], chain.recipe().data);
+  auto graph = BuildModelSection(student["model"], chain.recipe().data);
   CHECK(graph.ok());  // Resolve saw it
   chain.StartOver(*std::move(graph), student["seed"].get<uint64_t>());
 }

@@ -7,6 +7,7 @@
 #include "model/architectures.h"
 #include "recipes/findings.h"
 #include "recipes/kinds.h"
+#include "recipes/model_section.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
 #include "recipes/resolve_context.h"
@@ -63,13 +64,9 @@ class Resolver {
   void Warn(const std::string& pointer, const std::string& text) { context_.Warn(pointer, text); }
 
   void ResolveModel() {
-    Json parameters = tree_["model"];
-    std::string architecture = parameters["architecture"].get<std::string>();
-    parameters.erase("architecture");
-    parameters.erase("weights");
-    auto resolved = model::ResolveArchitecture(architecture, parameters);
+    auto resolved = ResolveModelSection(tree_["model"]);
     if (!resolved.ok()) return Fail("/model", "model: " + resolved.error().message);
-    auto graph = model::BuildArchitecture(architecture, parameters, out_.data.sample_shape, out_.data.classes);
+    auto graph = BuildModelSection(tree_["model"], out_.data);
     if (!graph.ok()) return Fail("/model", "model: " + graph.error().message);
     out_.graph = *std::move(graph);
     auto info = model::Analyze(out_.graph);
@@ -84,7 +81,6 @@ class Resolver {
         if (field.type == "number" && model.contains(field.name)) model[field.name] = model[field.name].get<double>() + 0.0;
       }
     }
-    model["architecture"] = architecture;
     if (tree_["model"].contains("weights")) model["weights"] = tree_["model"]["weights"];
     tree_["model"] = std::move(model);
   }

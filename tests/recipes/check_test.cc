@@ -9,23 +9,12 @@ namespace {
 
 using testing::HasSubstr;
 
-// Five good lines, so that what a case adds starts in line 6.
-constexpr const char* kHead =
-    "version: 1\n"
-    "name: test\n"
-    "model: {architecture: mlp, hidden: [300, 100]}\n"
-    "data: {dataset: fashion-mnist, validation: 5000}\n"
-    "train: {epochs: 20, schedule: multi_step, milestones: [10, 15]}\n";
-
 // The step kinds as messages list them.
 std::string Known() {
   std::string list;
   for (const std::string& name : KindNames()) list += (list.empty() ? "" : ", ") + name;
   return list;
 }
-
-// The message for a step at 6:17 of a recipe.
-std::string StepError(const std::string& step) { return ErrorOf(kHead + std::string("variants: {v: [{") + step + "}]}\n"); }
 
 constexpr const char* kTrainFields =
     "epochs, batch_size, shards, optimizer, learning_rate, momentum, nesterov, beta1, beta2, epsilon, weight_decay, schedule, milestones, gamma, "

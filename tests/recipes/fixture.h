@@ -70,6 +70,20 @@ inline std::string ErrorOf(const std::string& yaml, const data::DataInfo& info =
   return resolved.ok() ? "" : resolved.error().message;
 }
 
+// Five good lines, so that what a case adds starts in line 6.
+inline constexpr const char* kHead =
+    "version: 1\n"
+    "name: test\n"
+    "model: {architecture: mlp, hidden: [300, 100]}\n"
+    "data: {dataset: fashion-mnist, validation: 5000}\n"
+    "train: {epochs: 20, schedule: multi_step, milestones: [10, 15]}\n";
+
+inline std::string WithSteps(const std::string& steps) { return kHead + ("variants: {v: [" + steps + "]}\n"); }
+inline ResolvedRecipe Steps(const std::string& steps) { return Resolved(WithSteps(steps)); }
+inline std::string StepsError(const std::string& steps) { return ErrorOf(WithSteps(steps)); }
+// The message for a step at 6:17 of a recipe.
+inline std::string StepError(const std::string& step) { return StepsError("{" + step + "}"); }
+
 inline std::vector<std::string> WarningsOf(const std::string& yaml) {
   std::vector<std::string> texts;
   for (const Finding& f : Resolved(yaml).warnings) texts.push_back(std::to_string(f.line) + ":" + std::to_string(f.column) + ": " + f.text);

@@ -6,16 +6,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr const char* kHead =
-    "version: 1\n"
-    "name: test\n"
-    "model: {architecture: mlp, hidden: [300, 100]}\n"
-    "data: {dataset: fashion-mnist, validation: 5000}\n"
-    "train: {epochs: 20, schedule: multi_step, milestones: [10, 15]}\n";
-
-std::string StepsError(const std::string& steps) { return ErrorOf(kHead + std::string("variants: {v: [") + steps + "]}\n"); }
-ResolvedRecipe Steps(const std::string& steps) { return Resolved(kHead + std::string("variants: {v: [") + steps + "]}\n"); }
-
 TEST(KindPruneTest, GranularitiesBecomeParameters) {
   auto granularity = [](const std::string& step) { return StepOf(Steps(step), "v/01-prune").spec.params.value("granularity", Json()); };
   EXPECT_TRUE(granularity("{prune: {sparsity: 0.5}}").is_null()) << "keys of earlier recipes stay";

@@ -10,15 +10,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr const char* kHead =
-    "version: 1\n"
-    "name: test\n"
-    "model: {architecture: mlp, hidden: [300, 100]}\n"
-    "data: {dataset: fashion-mnist, validation: 5000}\n"
-    "train: {epochs: 20, schedule: multi_step, milestones: [10, 15]}\n";
-
-std::string StepError(const std::string& step) { return ErrorOf(kHead + std::string("variants: {v: [{") + step + "}]}\n"); }
-
 TEST(KindsTest, EveryKindHasItsOwnSectionAndNamesAreUnique) {
   std::set<std::string> names;
   for (const Kind& kind : Kinds()) {

@@ -7,7 +7,7 @@ namespace {
 using testing::HasSubstr;
 
 std::string Variant(const std::string& steps) { return WithVariants(" {v: [" + steps + "]}"); }
-std::string StepError(const std::string& steps) { return ErrorOf(Variant(steps)); }
+std::string ErrorOfSteps(const std::string& steps) { return ErrorOf(Variant(steps)); }
 
 TEST(LowRankKindTest, OneSpectrumIsSharedByAllThresholds) {
   ResolvedRecipe recipe = Resolved(WithVariants(" {a: [{low_rank: {energy: 0.9}}], b: [{low_rank: {rank: 4, ignore: fc3}}], c: [{low_rank: {budget: 0.5}}], d: [{low_rank: }]}"));
@@ -31,27 +31,27 @@ TEST(LowRankKindTest, AWhitenedSpectrumReadsTheData) {
 }
 
 TEST(LowRankKindTest, ARankAboveBreakEvenNamesTheLayerAndARemedy) {
-  EXPECT_THAT(StepError("{low_rank: {rank: 16}}"), HasSubstr("rank 16 saves nothing in fc3: of 10x100 only ranks up to 9 are below break-even; lower rank or add fc3 to ignore"));
-  EXPECT_EQ(StepError("{low_rank: {rank: 16, ignore: fc3}}"), "");
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {rank: 16}}"), HasSubstr("rank 16 saves nothing in fc3: of 10x100 only ranks up to 9 are below break-even; lower rank or add fc3 to ignore"));
+  EXPECT_EQ(ErrorOfSteps("{low_rank: {rank: 16, ignore: fc3}}"), "");
 }
 
 TEST(LowRankKindTest, CalibrationThatIsTooSmallNamesTheLayerAndARemedy) {
-  EXPECT_THAT(StepError("{low_rank: {whitened: true, calibration_samples: 500}}"),
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {whitened: true, calibration_samples: 500}}"),
               HasSubstr("calibration_samples: 500 samples are too few for the 784 input features of fc1; give at least 784, or whitened: false"));
-  EXPECT_THAT(StepError("{low_rank: {whitened: true, calibration_samples: 56000}}"), HasSubstr("more than the 55000 training samples"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {whitened: true, calibration_samples: 56000}}"), HasSubstr("more than the 55000 training samples"));
 }
 
 TEST(LowRankKindTest, FieldsThatContradictEachOther) {
-  EXPECT_THAT(StepError("{low_rank: {rank: 4, energy: 0.9}}"), HasSubstr("energy, budget and rank exclude each other"));
-  EXPECT_THAT(StepError("{low_rank: {energy: 0.9, budget_of: parameters}}"), HasSubstr("budget_of: only with budget"));
-  EXPECT_THAT(StepError("{low_rank: {calibration_samples: 2000}}"), HasSubstr("calibration_samples: only with whitened: true"));
-  EXPECT_THAT(StepError("{low_rank: {energy: 1.5}}"), HasSubstr("energy"));
-  EXPECT_THAT(StepError("{low_rank: {budget: 0.002}}"), HasSubstr("rank 1 in every layer keeps 0.006 of the parameters already"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {rank: 4, energy: 0.9}}"), HasSubstr("energy, budget and rank exclude each other"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {energy: 0.9, budget_of: parameters}}"), HasSubstr("budget_of: only with budget"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {calibration_samples: 2000}}"), HasSubstr("calibration_samples: only with whitened: true"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {energy: 1.5}}"), HasSubstr("energy"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {budget: 0.002}}"), HasSubstr("rank 1 in every layer keeps 0.006 of the parameters already"));
 }
 
 TEST(LowRankKindTest, EarlierWeightsDoNotFitAfterwards) {
-  EXPECT_THAT(StepError("{low_rank: }, {retrain: {rewind: weights, to: init}}"), HasSubstr("the graph has changed"));
-  EXPECT_EQ(StepError("{low_rank: }, {prune: {sparsity: 0.5}}, {retrain: {epochs: 1}}, {low_rank: {energy: 0.9}}"), "");
+  EXPECT_THAT(ErrorOfSteps("{low_rank: }, {retrain: {rewind: weights, to: init}}"), HasSubstr("the graph has changed"));
+  EXPECT_EQ(ErrorOfSteps("{low_rank: }, {prune: {sparsity: 0.5}}, {retrain: {epochs: 1}}, {low_rank: {energy: 0.9}}"), "");
 }
 
 TEST(LoraKindTest, PlansTrainingWithItsOwnSettings) {
@@ -73,26 +73,26 @@ TEST(LoraKindTest, PlansTrainingWithItsOwnSettings) {
 TEST(LoraKindTest, DefaultTargetsAreLinearsLargerThanTheRank) {
   EXPECT_EQ(StepOf(Resolved(Variant("{lora: {rank: 8}}")), "v/01-lora").spec.params["tensors"], Json({"fc1.weight", "fc2.weight", "fc3.weight"}));
   EXPECT_EQ(StepOf(Resolved(Variant("{lora: {rank: 10}}")), "v/01-lora").spec.params["tensors"], Json({"fc1.weight", "fc2.weight"}));
-  EXPECT_THAT(StepError("{lora: {rank: 400}}"), HasSubstr("no linear is larger than rank 400"));
+  EXPECT_THAT(ErrorOfSteps("{lora: {rank: 400}}"), HasSubstr("no linear is larger than rank 400"));
 }
 
 TEST(LoraKindTest, TargetsThatCannotCarryAnAdapterAreNamed) {
-  EXPECT_THAT(StepError("{lora: {rank: 16, targets: fc3}}"), HasSubstr("fc3 is 10x100, where rank 16 is no low rank; lower rank or add fc3 to ignore"));
+  EXPECT_THAT(ErrorOfSteps("{lora: {rank: 16, targets: fc3}}"), HasSubstr("fc3 is 10x100, where rank 16 is no low rank; lower rank or add fc3 to ignore"));
   std::string conv = Variant("{lora: {targets: conv2d, rank: 2}}");
   conv.replace(conv.find("{architecture: mlp, hidden: [300, 100]}"), 39, "{architecture: lenet5}");
   EXPECT_THAT(ErrorOf(conv), HasSubstr("conv1 is conv2d; adapters are for linear layers. Add it to ignore"));
-  EXPECT_THAT(StepError("{qlora: {block_size: 63}}"), HasSubstr("give an even number"));
+  EXPECT_THAT(ErrorOfSteps("{qlora: {block_size: 63}}"), HasSubstr("give an even number"));
 }
 
 TEST(LoraKindTest, WhatMayFollowUnmergedAdapters) {
-  EXPECT_EQ(StepError("{lora: {epochs: 1}}, {evaluate: {}}, {merge: }, {prune: {sparsity: 0.5}}, {retrain: {epochs: 1}}"), "");
-  EXPECT_EQ(StepError("{lora: {epochs: 1, merge: true}}, {low_rank: {energy: 0.9}}, {lora: {epochs: 1, targets: fc1, rank: 2}}, {merge: {}}"), "");
-  EXPECT_THAT(StepError("{lora: {epochs: 1}}, {retrain: {epochs: 1}}"), HasSubstr("unmerged lora adapters"));
-  EXPECT_THAT(StepError("{lora: {epochs: 1}}, {low_rank: }"), HasSubstr("unmerged lora adapters"));
-  EXPECT_THAT(StepError("{merge: }"), HasSubstr("there are no adapters here"));
-  EXPECT_THAT(StepError("{qlora: {epochs: 1}}, {retrain: {epochs: 1}}"), HasSubstr("qlora"));
-  EXPECT_THAT(StepError("{prune: {sparsity: 0.5}}, {lora: {epochs: 1, merge: true}}"), HasSubstr("fc1 is pruned"));
-  EXPECT_THAT(StepError("{prune: {sparsity: 0.5}}, {lora: {epochs: 1}}, {merge: }"), HasSubstr("is pruned"));
+  EXPECT_EQ(ErrorOfSteps("{lora: {epochs: 1}}, {evaluate: {}}, {merge: }, {prune: {sparsity: 0.5}}, {retrain: {epochs: 1}}"), "");
+  EXPECT_EQ(ErrorOfSteps("{lora: {epochs: 1, merge: true}}, {low_rank: {energy: 0.9}}, {lora: {epochs: 1, targets: fc1, rank: 2}}, {merge: {}}"), "");
+  EXPECT_THAT(ErrorOfSteps("{lora: {epochs: 1}}, {retrain: {epochs: 1}}"), HasSubstr("unmerged lora adapters"));
+  EXPECT_THAT(ErrorOfSteps("{lora: {epochs: 1}}, {low_rank: }"), HasSubstr("unmerged lora adapters"));
+  EXPECT_THAT(ErrorOfSteps("{merge: }"), HasSubstr("there are no adapters here"));
+  EXPECT_THAT(ErrorOfSteps("{qlora: {epochs: 1}}, {retrain: {epochs: 1}}"), HasSubstr("qlora"));
+  EXPECT_THAT(ErrorOfSteps("{prune: {sparsity: 0.5}}, {lora: {epochs: 1, merge: true}}"), HasSubstr("fc1 is pruned"));
+  EXPECT_THAT(ErrorOfSteps("{prune: {sparsity: 0.5}}, {lora: {epochs: 1}}, {merge: }"), HasSubstr("is pruned"));
 }
 
 }  // namespace

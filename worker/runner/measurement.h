@@ -16,9 +16,9 @@ struct Contender {
 };
 
 struct MeasureLimits {
-  int64_t runs = 100;         // timed runs of each, at least
+  int64_t runs = 100;          // timed runs of each, at least
   double least_seconds = 1.0;  // further runs until so long has passed: a hundred runs of a tiny network are a moment's noise
-  double seconds = 10.0;      // no further round of timed runs starts after so long; one is always made
+  double seconds = 10.0;       // no further round of timed runs starts after so long; one is always made
 };
 
 struct Timing {

@@ -28,22 +28,6 @@ class DistillTest : public RunnerTest {
     return params;
   }
   Digest Logits() { return Artifact(Run(LogitsOf(teacher_))); }
-  // Stops before every batch in turn, resumes on another number of threads, and expects the artifact of the whole run.
-  void ExpectExactResume(const worker::Assignment& assignment, int64_t batches) {
-    Digest whole = Artifact(Run(assignment));
-    EXPECT_EQ(Artifact(Run(assignment, 3)), whole) << "threads change the result";
-    for (int64_t k = 0; k < batches; ++k) {
-      RecordingHooks hooks, after;
-      hooks.stop_after = k;
-      worker::RunnerEvent event = Run(assignment, 1, hooks);
-      const auto* stopped = std::get_if<worker::StepStopped>(&event);
-      ASSERT_NE(stopped, nullptr) << k;
-      worker::Assignment rest = assignment;
-      rest.snapshot = stopped->snapshot;
-      EXPECT_EQ(Artifact(Run(rest, 1 + static_cast<int>(k % 3), after)), whole) << "stopped before batch " << k;
-      EXPECT_EQ(after.boundaries, batches - k) << "work was done twice";
-    }
-  }
   Digest teacher_;
 };
 

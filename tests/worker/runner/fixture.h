@@ -135,6 +135,25 @@ class RunnerTest : public testing::Test {
     EXPECT_NE(failed, nullptr) << Canonical(worker::ToJson(event));
     return failed == nullptr ? worker::StepFailed() : *failed;
   }
+  // Stops before every `stride`th batch in turn, resumes on another number of threads, and expects the artifact of the whole
+  // run, also from three threads.
+  void ExpectExactResume(const worker::Assignment& assignment, int64_t batches, int64_t stride = 1) {
+    Digest whole = Artifact(Run(assignment));
+    EXPECT_EQ(Artifact(Run(assignment, 3)), whole) << "threads change the result";
+    for (int64_t k = 0; k < batches; k += stride) {
+      RecordingHooks hooks, after;
+      hooks.stop_after = k;
+      worker::RunnerEvent event = Run(assignment, 1, hooks);
+      const auto* stopped = std::get_if<worker::StepStopped>(&event);
+      ASSERT_NE(stopped, nullptr) << k << ": " << Canonical(worker::ToJson(event));
+      EXPECT_EQ(stopped->position.at("batch"), k % kBatches);
+      worker::Assignment rest = assignment;
+      rest.snapshot = stopped->snapshot;
+      ASSERT_FALSE(rest.snapshot.is_none());
+      EXPECT_EQ(Artifact(Run(rest, 1 + static_cast<int>(k % 3), after)), whole) << "stopped before batch " << k;
+      EXPECT_EQ(after.boundaries, batches - k) << "work was done twice";
+    }
+  }
   storage::Checkpoint CheckpointOf(const Digest& artifact) {
     InputCache cache(*blobs_);
     auto loaded = cache.Checkpoint(artifact);

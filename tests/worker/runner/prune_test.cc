@@ -13,22 +13,6 @@ namespace {
 
 class PruneTest : public RunnerTest {
  protected:
-  // Stops before every batch in turn and goes on from the snapshot: the same artifact, nothing done twice.
-  void ExpectExactResume(const worker::Assignment& assignment, int64_t batches) {
-    Digest whole = Artifact(Run(assignment));
-    for (int64_t k = 0; k < batches; ++k) {
-      RecordingHooks hooks;
-      hooks.stop_after = k;
-      worker::RunnerEvent event = Run(assignment, 1, hooks);
-      const auto* stopped = std::get_if<worker::StepStopped>(&event);
-      ASSERT_NE(stopped, nullptr) << k;
-      worker::Assignment rest = assignment;
-      rest.snapshot = stopped->snapshot;
-      RecordingHooks after;
-      EXPECT_EQ(Artifact(Run(rest, 1 + static_cast<int>(k % 2), after)), whole) << "stopped before batch " << k;
-      EXPECT_EQ(after.boundaries, batches - k);
-    }
-  }
   static Json Scheduled(const std::string& criterion) {
     Json params = GradualParams(2);
     params["criterion"] = criterion;

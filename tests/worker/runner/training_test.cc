@@ -8,27 +8,7 @@
 namespace pare::runner {
 namespace {
 
-class TrainingTest : public RunnerTest {
- protected:
-  // Stops before every batch in turn, resumes on another number of threads, and expects the artifact of the whole run.
-  void ExpectExactResume(worker::Assignment assignment, int64_t batches) {
-    Digest whole = Artifact(Run(assignment));
-    for (int64_t k = 0; k < batches; ++k) {
-      RecordingHooks hooks;
-      hooks.stop_after = k;
-      worker::RunnerEvent event = Run(assignment, 1, hooks);
-      const auto* stopped = std::get_if<worker::StepStopped>(&event);
-      ASSERT_NE(stopped, nullptr) << k;
-      EXPECT_EQ(stopped->position.at("batch"), k % kBatches);
-      worker::Assignment rest = assignment;
-      rest.snapshot = stopped->snapshot;
-      ASSERT_FALSE(rest.snapshot.is_none());
-      RecordingHooks after;
-      EXPECT_EQ(Artifact(Run(rest, 1 + static_cast<int>(k % 3), after)), whole) << "stopped before batch " << k;
-      EXPECT_EQ(after.boundaries, batches - k) << "work was done twice";
-    }
-  }
-};
+class TrainingTest : public RunnerTest {};
 
 TEST_F(TrainingTest, ContinuesBitForBitFromEveryBatch) {
   Digest pruned = Artifact(Run(Make("prune", PruneParams(0.5), {{"model", init_}})));
