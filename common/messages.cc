@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <concepts>
 #include <optional>
 #include <utility>
@@ -106,6 +107,7 @@ class Encoder {
     return plain ? "\"" + std::string(value) + "\"" : Canonical(Json(value));
   }
   static std::string Value(const Json& value) { return Canonical(value); }
+  static const std::string& Value(const JsonText& value) { return value.text(); }
   static std::string Value(const ConstText& text) { return Quoted(text.value); }
   static std::string Value(bool value) { return value ? "true" : "false"; }
   template <typename Tag>
@@ -129,85 +131,101 @@ class Encoder {
   std::vector<std::pair<std::string_view, std::string>> fields_;
 };
 
-// Reads the fields of one object, moving trees out of it; the first thing that does not fit is kept as the error, the rest
-// is skipped.
+// Reads the fields of one object out of its text, which is valid JSON; a tree is built only of what is one in the message. The first
+// thing that does not fit is kept as the error, the rest is skipped.
 class Decoder {
  public:
-  explicit Decoder(Json& object) : object_(object) {
-    if (!object.is_object()) Fail("expected an object, found " + std::string(object.type_name()));
+  explicit Decoder(std::string_view object) {
+    if (TypeNameOf(object) == "object") fields_ = FieldsOf(object);
+    else Fail("expected an object, found " + std::string(TypeNameOf(object)));
   }
 
   void operator()(const char* field, auto&& value) {
-    if (Json* json = Take(field)) Read(field, *json, value);
+    if (auto text = Take(field)) Read(field, *text, value);
   }
   void Object(const char* field, Json& value) {
-    Json* json = Take(field);
-    if (json == nullptr) return;
-    if (!json->is_object()) return Mistyped(field, "an object", *json);
-    value = std::move(*json);
+    auto text = Take(field);
+    if (!text) return;
+    if (TypeNameOf(*text) != "object") return Mistyped(field, "an object", *text);
+    Read(field, *text, value);
   }
-  // `also`: fields of the envelope that were read elsewhere.
-  Status Finish(size_t also) {
-    if (!problem_ && object_.size() != taken_ + also) Fail("it has a field that this message does not know");
+  Status so_far() const {
     if (problem_) return Error{ErrorCode::kInvalid, *problem_};
     return Ok();
+  }
+  Status Finish() {
+    if (fields_.size() != taken_) Fail("it has a field twice, or one that this message does not know");
+    return so_far();
   }
 
  private:
   void Fail(std::string problem) {
     if (!problem_) problem_ = std::move(problem);
   }
-  void Mistyped(const char* field, const std::string& expected, const Json& found) {
-    Fail("field '" + std::string(field) + "': expected " + expected + ", found " + found.type_name());
+  void Mistyped(const char* field, const std::string& expected, std::string_view found) {
+    Fail("field '" + std::string(field) + "': expected " + expected + ", found " + std::string(TypeNameOf(found)));
   }
   void TooLong(const char* field, size_t found, size_t limit) {
     Fail("field '" + std::string(field) + "': size " + std::to_string(found) + ", at most " + std::to_string(limit) +
          " is accepted");
   }
-  Json* Take(const char* field) {
-    if (problem_) return nullptr;
-    auto it = object_.find(field);
-    if (it == object_.end()) {
+  std::optional<std::string_view> Take(std::string_view field) {
+    if (problem_) return std::nullopt;
+    auto it = std::find_if(fields_.begin(), fields_.end(), [&](const JsonField& f) { return f.name == field; });
+    if (it == fields_.end()) {
       Fail("field '" + std::string(field) + "' is missing");
-      return nullptr;
+      return std::nullopt;
     }
     ++taken_;
-    return &*it;
+    return it->value;
   }
 
-  void Read(const char*, Json& json, Json& value) { value = std::move(json); }
-  void Read(const char* field, const Json& json, bool& value) {
-    if (!json.is_boolean()) return Mistyped(field, "true or false", json);
-    value = json.get<bool>();
+  void Read(const char* field, std::string_view text, Json& value) {
+    auto tree = ParseJson(text, field);
+    if (!tree.ok()) return Fail(tree.error().message);
+    value = *std::move(tree);
+  }
+  void Read(const char*, std::string_view text, JsonText& value) { value = JsonText::Of(std::string(text)); }
+  void Read(const char* field, std::string_view text, bool& value) {
+    if (TypeNameOf(text) != "boolean") return Mistyped(field, "true or false", text);
+    value = text == "true";
   }
   // Every integer of the protocol is a count, an id or a duration: never negative.
-  void Read(const char* field, const Json& json, int64_t& value) {
-    if (!json.is_number_unsigned() && !(json.is_number_integer() && json.get<int64_t>() >= 0)) {
-      return Mistyped(field, "an integer ≥ 0", json);
-    }
-    if (json.get<uint64_t>() > uint64_t{INT64_MAX}) return Mistyped(field, "an integer below 2^63", json);
-    value = json.get<int64_t>();
+  void Read(const char* field, std::string_view text, int64_t& value) {
+    uint64_t read = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), read);
+    if (error == std::errc::result_out_of_range || read > uint64_t{INT64_MAX}) return Mistyped(field, "an integer below 2^63", text);
+    if (error != std::errc() || end != text.data() + text.size()) return Mistyped(field, "an integer ≥ 0", text);
+    value = static_cast<int64_t>(read);
   }
-  void Read(const char* field, const Json& json, int& value) {
+  void Read(const char* field, std::string_view text, int& value) {
     int64_t wide = 0;
-    Read(field, json, wide);
-    if (wide > INT32_MAX) return Mistyped(field, "an integer below 2^31", json);
+    Read(field, text, wide);
+    if (wide > INT32_MAX) return Mistyped(field, "an integer below 2^31", text);
     value = static_cast<int>(wide);
   }
-  void Read(const char* field, const Json& json, std::string& value) {
-    if (!json.is_string()) return Mistyped(field, "a string", json);
-    const std::string& text = json.get_ref<const std::string&>();
-    if (text.size() > kMaxNameBytes) return TooLong(field, text.size(), kMaxNameBytes);
-    value = text;
+  bool ReadString(const char* field, const char* expected, std::string_view text, std::string& value) {
+    if (TypeNameOf(text) != "string") {
+      Mistyped(field, expected, text);
+      return false;
+    }
+    if (text.find('\\') == std::string_view::npos) {
+      value = text.substr(1, text.size() - 2);
+    } else {
+      value = ParseJson(text, field)->get<std::string>();
+    }
+    return true;
   }
-  void Read(const char* field, const Json& json, Text& text) {
-    if (!json.is_string()) return Mistyped(field, "a string", json);
-    text.value = json.get<std::string>();
+  void Read(const char* field, std::string_view text, std::string& value) {
+    if (!ReadString(field, "a string", text, value) || value.size() <= kMaxNameBytes) return;
+    TooLong(field, value.size(), kMaxNameBytes);
+    value.clear();
   }
+  void Read(const char* field, std::string_view json, Text& text) { ReadString(field, "a string", json, text.value); }
   template <typename Tag>
-  void Read(const char* field, const Json& json, Id<Tag>& id) {
-    if (!json.is_string()) return Mistyped(field, "a SHA-256 or \"\"", json);
-    const std::string& hex = json.get_ref<const std::string&>();
+  void Read(const char* field, std::string_view text, Id<Tag>& id) {
+    std::string hex;
+    if (!ReadString(field, "a SHA-256 or \"\"", text, hex)) return;
     if (hex.empty()) {
       id = Id<Tag>();
       return;
@@ -217,36 +235,36 @@ class Decoder {
     id = *read;
   }
   template <typename T>
-  void Read(const char* field, Json& json, std::vector<T>& values) {
+  void Read(const char* field, std::string_view text, std::vector<T>& values) {
     constexpr size_t kLimit = Is<T, Lease> ? kMaxLeases : Is<T, MetricPoint> ? kMaxPoints : kMaxCached;
-    if (!json.is_array()) return Mistyped(field, "a list", json);
-    if (json.size() > kLimit) return TooLong(field, json.size(), kLimit);
-    values.resize(json.size());
-    for (size_t i = 0; i < values.size() && !problem_; ++i) Read(field, json[i], values[i]);
+    if (TypeNameOf(text) != "array") return Mistyped(field, "a list", text);
+    std::vector<std::string_view> elements = ElementsOf(text);
+    if (elements.size() > kLimit) return TooLong(field, elements.size(), kLimit);
+    values.resize(elements.size());
+    for (size_t i = 0; i < values.size() && !problem_; ++i) Read(field, elements[i], values[i]);
   }
   template <typename T>
     requires Is<T, Lease> || Is<T, MetricPoint>
-  void Read(const char* field, Json& json, T& value) {
-    Decoder decoder(json);
+  void Read(const char* field, std::string_view text, T& value) {
+    Decoder decoder(text);
     Fields(decoder, value);
-    if (Status status = decoder.Finish(0); !status.ok()) Fail("field '" + std::string(field) + "': " + status.error().message);
+    if (Status status = decoder.Finish(); !status.ok()) Fail("field '" + std::string(field) + "': " + status.error().message);
   }
 
-  Json& object_;
+  std::vector<JsonField> fields_;
   size_t taken_ = 0;
   std::optional<std::string> problem_;
 };
 
 template <typename M>
-Result<Message> DecodeAs(Json& json, std::string_view type) {
+Result<Message> DecodeAs(Decoder& decoder, std::string_view type) {
   M message;
-  Decoder decoder(json);
   Fields(decoder, message);
-  if (Status status = decoder.Finish(2); !status.ok()) return status.error().With("message '" + std::string(type) + "'");
+  if (Status status = decoder.Finish(); !status.ok()) return status.error().With("message '" + std::string(type) + "'");
   return Message(std::move(message));
 }
 
-using DecodeFunction = Result<Message> (*)(Json&, std::string_view);
+using DecodeFunction = Result<Message> (*)(Decoder&, std::string_view);
 constexpr auto kDecoders = []<size_t... i>(std::index_sequence<i...>) {
   return std::array<DecodeFunction, sizeof...(i)>{&DecodeAs<std::variant_alternative_t<i, Message>>...};
 }(std::make_index_sequence<std::variant_size_v<Message>>());
@@ -268,20 +286,23 @@ Result<Message> Decode(std::string_view bytes) {
     return Error{ErrorCode::kInvalid, "message: " + std::to_string(bytes.size()) + " bytes, at most " +
                                           std::to_string(kMaxMessageBytes) + " are accepted"};
   }
-  ASSIGN_OR_RETURN(Json json, ParseJson(bytes, "message"));
-  Result<int64_t> version = IntField(json, "v");
-  if (!version.ok()) return version.error().With("message");
-  if (*version != kProtocolVersion) {
-    return Error{ErrorCode::kVersion, "the sender speaks protocol version " + std::to_string(*version) +
+  TRY(CheckJson(bytes, "message"));
+  Decoder decoder(bytes);
+  int64_t version = 0;
+  decoder("v", version);
+  if (Status status = decoder.so_far(); !status.ok()) return status.error().With("message");
+  if (version != kProtocolVersion) {
+    return Error{ErrorCode::kVersion, "the sender speaks protocol version " + std::to_string(version) +
                                           ", this program speaks version " + std::to_string(kProtocolVersion) +
                                           ": run the same release of pare on both sides"};
   }
-  Result<std::string> type = StringField(json, "type");
-  if (!type.ok()) return type.error().With("message");
+  std::string type;
+  decoder("type", type);
+  if (Status status = decoder.so_far(); !status.ok()) return status.error().With("message");
   for (size_t i = 0; i < kTypes.size(); ++i) {
-    if (kTypes[i] == *type) return kDecoders[i](json, *type);
+    if (kTypes[i] == type) return kDecoders[i](decoder, type);
   }
-  return Error{ErrorCode::kInvalid, "message: unknown type '" + type->substr(0, 40) + "'"};
+  return Error{ErrorCode::kInvalid, "message: unknown type '" + type.substr(0, 40) + "'"};
 }
 
 }  // namespace pare

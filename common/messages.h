@@ -16,6 +16,7 @@
 
 #include "common/digest.h"
 #include "common/json.h"
+#include "common/json_text.h"
 #include "common/result.h"
 
 namespace pare {
@@ -48,7 +49,7 @@ struct Heartbeat {
 // Metric points of a running step. Acknowledged once durable; unacknowledged ones are sent again.
 struct MetricPoint {
   int64_t sequence = 0;  // 1, 2, … within the lease
-  Json values;
+  JsonText values;
   bool operator==(const MetricPoint&) const = default;
 };
 struct Progress {
@@ -60,13 +61,13 @@ struct SnapshotTaken {
   Lease lease;
   int64_t sequence = 0;  // 1, 2, … within the lease: an older one that comes late must not replace a newer one
   Digest blob;  // durable in the store already
-  Json position;
+  JsonText position;
   bool operator==(const SnapshotTaken&) const = default;
 };
 struct StepFinished {
   Lease lease;
   Digest artifact;  // durable in the store already
-  Json manifest;
+  JsonText manifest;
   int64_t busy_ms = 0;
   bool operator==(const StepFinished&) const = default;
 };
@@ -82,7 +83,7 @@ struct StepAborted {
 struct Released {
   Lease lease;
   Digest snapshot;
-  Json position;
+  JsonText position;
   int64_t busy_ms = 0;
   bool operator==(const Released&) const = default;
 };
@@ -110,7 +111,7 @@ struct Refused {  // of a Hello: other version, or name in use by a living agent
 struct Grant {
   Lease lease;
   int attempt = 1;
-  Json assignment;  // worker::Assignment
+  JsonText assignment;  // worker::Assignment
   bool operator==(const Grant&) const = default;
 };
 struct Revoke {

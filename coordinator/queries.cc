@@ -97,7 +97,7 @@ Result<Json> Describe(const QueryContext& context, const Json& args) {
                      {"artifact", step.artifact.is_none() ? Json() : Json(step.artifact.hex())},
                      {"error_class", step.error_class},
                      {"message", step.message},
-                     {"progress", step.progress},
+                     {"progress", step.progress.Tree()},
                      {"reason", std::move(reason)},
                      {"attempts", AttemptsOf(step)}});
   }
@@ -122,7 +122,7 @@ Result<Json> Watch(const QueryContext& context, const Json& args) {
     const Step& step = *context.state.FindStep(in_job.key);
     const ArtifactRecord* artifact = context.state.ArtifactOf(in_job.key);
     Json line = {{"name", in_job.name},     {"variant", in_job.variant}, {"kind", step.kind},
-                 {"state", ToString(step.state)}, {"reused", in_job.reused},   {"progress", step.progress},
+                 {"state", ToString(step.state)}, {"reused", in_job.reused},   {"progress", step.progress.Tree()},
                  {"results", artifact == nullptr ? Json() : artifact->results}};
     if (step.state == StepState::kFailed) line["error_class"] = step.error_class, line["message"] = step.message;
     steps.push_back(std::move(line));
@@ -148,7 +148,8 @@ Result<Json> MetricsOf(const QueryContext& context, const Json& args) {
   ASSIGN_OR_RETURN(std::vector<storage::MetricRow> rows, context.index.Metrics(in_job->key, kMaxRowsPerReply));
   Json list = Json::array();
   for (const storage::MetricRow& row : rows) {
-    list.push_back({{"at", TimeOrNull(row.at_ms)}, {"epoch", row.values.value("epoch", Json())}, {"values", row.values}});
+    Json values = row.values.Tree(), epoch = At(values, {"epoch"});
+    list.push_back({{"at", TimeOrNull(row.at_ms)}, {"epoch", std::move(epoch)}, {"values", std::move(values)}});
   }
   return list;
 }

@@ -12,7 +12,7 @@ namespace {
 
 // The job's plan with all that is known: says which steps are candidates of which checkpoint, also for a finished job.
 std::vector<recipes::PlannedStep> PlanOf(const QueryContext& context, const Job& job, recipes::ResolvedRecipe* recipe, Json* advice) {
-  auto json = ParseJson(job.resolved, "resolved recipe");
+  auto json = ParseJson(job.resolved.text(), "resolved recipe");
   if (!json.ok()) return {};
   auto resolved = recipes::ResolvedRecipeFromJson(*json);
   if (!resolved.ok()) return {};

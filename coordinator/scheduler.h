@@ -136,10 +136,10 @@ class Scheduler {
   void Acknowledge(const PeerId& peer, const Lease& lease, const std::string& of, int64_t sequence);
   void FreeWorker(const PeerId& peer, const Lease& lease);
   void Confirm(Hold& hold);
-  void TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const Json& position);
+  void TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const JsonText& position);
   void DropSnapshot(Step& step);
   void Grant(Step& step, Worker& worker, const std::string& reason);
-  Json AssignmentOf(const Step& step) const;
+  JsonText AssignmentOf(const Step& step) const;
   void RevokeLease(Step& step, bool keep, const std::string& reason);
   void RepeatRevokes();
   // Ends the attempt: the row, the hold. The caller moves the step on.
@@ -151,7 +151,7 @@ class Scheduler {
   // scheduler_steps.cc: the life of a step
   void Move(Step& step, StepState to);
   // `content`: what the manifest says, parsed.
-  void Finish(Step& step, const Digest& artifact, const Json& manifest, storage::Artifact content);
+  void Finish(Step& step, const Digest& artifact, const JsonText& manifest, storage::Artifact content);
   void FailOrRetry(Step& step, const std::string& error_class, const std::string& message);
   void FailForGood(Step& step, const std::string& error_class, const std::string& message);
   void CancelStep(Step& step, const std::string& reason);
@@ -163,7 +163,7 @@ class Scheduler {
   void LoseArtifact(Step& step);
   void TellJobs(Step& step);
   void ForgetOutcome(Step& step);
-  void StoreArtifact(Step& step, const Digest& digest, const Json& manifest, storage::Artifact content);
+  void StoreArtifact(Step& step, const Digest& digest, const JsonText& manifest, storage::Artifact content);
 
   // scheduler_jobs.cc: requests about jobs
   void PauseJob(Job& job);

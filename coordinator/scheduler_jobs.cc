@@ -41,7 +41,7 @@ void Scheduler::On(const Submit& event) {
   job.created_ms = now_.wall.ms;
   job.recipe_text = event.recipe_text;
   job.recipe_digest = digest;
-  job.resolved = Canonical(recipes::ToJson(event.recipe));
+  job.resolved = recipes::ToJson(event.recipe);
   job.priority = event.priority;
   job.recipe = event.recipe;
   KeepRecipe(job);
@@ -182,7 +182,7 @@ bool Scheduler::LoadRecipe(Job& job) {
     KeepRecipe(job);
     return true;
   }
-  auto json = ParseJson(job.resolved, "resolved recipe");
+  auto json = ParseJson(job.resolved.text(), "resolved recipe");
   auto recipe = json.ok() ? recipes::ResolvedRecipeFromJson(*json) : Result<recipes::ResolvedRecipe>(json.error());
   if (!recipe.ok()) {
     job.message = "its recipe cannot be read: " + recipe.error().message;
@@ -194,7 +194,7 @@ bool Scheduler::LoadRecipe(Job& job) {
 }
 
 void Scheduler::KeepRecipe(Job& job) {
-  job.data = Canonical(data::ToJson(job.recipe->data));
+  job.data = data::ToJson(job.recipe->data);
   job.weights = job.recipe->weights;
   std::erase(recipes_, job.id);
   recipes_.push_back(job.id);

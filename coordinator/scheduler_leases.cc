@@ -25,7 +25,7 @@ std::string EvaluationProblem(const Step& step, const storage::Artifact& artifac
 
 // Why the manifest is not the artifact of this step; empty if it is.
 std::string ManifestProblem(const State& state, const Step& step, const StepFinished& finished, const Result<storage::Artifact>& artifact) {
-  if (DigestOf(Canonical(finished.manifest)) != finished.artifact) return "the manifest does not have the digest of the artifact";
+  if (DigestOf(finished.manifest.text()) != finished.artifact) return "the manifest does not have the digest of the artifact";
   if (!artifact.ok()) return artifact.error().message;
   if (artifact->step != finished.lease.step) return "the manifest is of step " + artifact->step.brief();
   if (step.kind == "evaluate") {
@@ -109,7 +109,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   Acknowledge(peer, progress.lease, "progress", hold.newest_point);
 }
 
-void Scheduler::TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const Json& position) {
+void Scheduler::TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const JsonText& position) {
   std::pair order(step.hold->epoch, sequence);
   if (blob.is_none() || order <= step.snapshot_order) return;
   step.snapshot = blob;
@@ -137,7 +137,7 @@ void Scheduler::Conclude(const PeerId& peer, const StepFinished& finished, std::
   Step* step = Held(finished.lease);
   if (step == nullptr) return AnswerOld(peer, finished.lease, "step_finished", "done");
   FreeWorker(peer, finished.lease);
-  auto artifact = storage::ArtifactFromJson(finished.manifest);
+  auto artifact = storage::ArtifactFromText(finished.manifest);
   if (problem.empty()) problem = ManifestProblem(state_, *step, finished, artifact);
   if (!problem.empty()) {
     EndAttempt(*step, "failed", "corrupt", problem, finished.busy_ms);
@@ -177,25 +177,16 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   Acknowledge(peer, released.lease, "released", 0);
 }
 
-Json Scheduler::AssignmentOf(const Step& step) const {
-  worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts.size())};
-  auto spec = ParseJson(step.spec, "step");
-  CHECK(spec.ok());
+JsonText Scheduler::AssignmentOf(const Step& step) const {
+  worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts.size()), .snapshot = step.snapshot};
   for (const auto& [role, input] : step.inputs) assignment.inputs[role] = state_.steps.at(input).artifact;
-  for (const std::string& id : step.wanted_by) {
-    const Job& job = state_.jobs.at(id);
-    if (auto data = spec->find("data"); data != spec->end() && !data->is_null()) {
-      auto info = ParseJson(job.data, "data");
-      CHECK(info.ok());
-      assignment.data = *std::move(info);
-    }
+  JsonText spec = step.spec.With(step.inputs), data;
+  if (!step.wanted_by.empty()) {
+    const Job& job = state_.jobs.at(*step.wanted_by.begin());
+    if (ReadsData(spec)) data = job.data;
     assignment.weights = job.weights;
-    break;
   }
-  assignment.hints = step.hints;
-  assignment.snapshot = step.snapshot;
-  assignment.spec = *std::move(spec);
-  return ToJson(std::move(assignment));
+  return worker::ToText(assignment, spec, data, step.hints);
 }
 
 void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
@@ -203,7 +194,7 @@ void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .reason = reason,
                    .granted = now_.monotonic, .share = step.share};
   ++state_.shares[step.share].held;
-  step.progress = nullptr;
+  step.progress = JsonText();
   step.attempts.push_back({.key = step.key,
                            .epoch = lease.epoch,
                            .attempt = static_cast<int>(step.attempts.size()) + 1,
@@ -216,7 +207,7 @@ void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   SetLease(worker, lease);
   std::string text = "started on " + worker.name;
   if (step.attempts.size() > 1) text += ", attempt " + std::to_string(step.attempts.size());
-  if (!step.snapshot.is_none()) text += ", from its snapshot " + Canonical(step.snapshot_position);
+  if (!step.snapshot.is_none()) text += ", from its snapshot " + step.snapshot_position.text();
   NoteForAll(step, "info", text);
   Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts.size()), AssignmentOf(step)});
 }

@@ -78,11 +78,11 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   // A result of which only the numbers are left is no input for anything.
   if (step.state == StepState::kDone && step.wanted_by.empty() && state_.artifacts.at(step.artifact).collected) LoseArtifact(step);
   // A rebuilt index knows keys and results of steps, not what they were made from (storage/fsck.h).
-  if (created || step.spec == "{}") {
+  if (created || step.spec.none()) {
     step.key = planned.key;
     step.kind = planned.spec.kind;
     step.device = planned.spec.device;
-    step.spec = Canonical(recipes::ToJson(planned.spec));
+    step.spec = SpecText(recipes::ToJson(planned.spec), state_.texts);
     step.inputs = planned.spec.inputs;
     step.since = now_.wall;
     for (const auto& [role, input] : step.inputs) {
@@ -93,7 +93,7 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
     WriteStep(step);
   }
   step.local = planned.local;
-  step.hints = planned.hints;
+  step.hints = JsonText::Of(state_.texts.Keep(Canonical(planned.hints)));
   if (step.cost < 0) step.cost = planned.local ? 0 : planner_.cost(planned, *job.recipe);
   JobStep& in_job = AdoptName(job, step, planned);
   in_job.candidate = planned.candidate;
@@ -174,10 +174,9 @@ bool Scheduler::DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& p
     if (!complete) continue;
     Json results = planner_.decide(planned, *job.recipe, job.outcomes);
     storage::Artifact artifact{.kind = "decision", .step = planned.key, .results = results};
-    Json manifest = storage::ToJson(artifact);
-    std::string bytes = Canonical(manifest);
-    Digest digest = pare::DigestOf(bytes);
-    actions_.blobs.push_back(std::move(bytes));
+    JsonText manifest = storage::ToJson(artifact);
+    Digest digest = pare::DigestOf(manifest.text());
+    actions_.blobs.push_back(manifest.text());
     Finish(state_.steps.at(planned.key), digest, manifest, std::move(artifact));
     RegisterDecision(job, planned, results);
     decided = true;

@@ -26,7 +26,7 @@ Actions Scheduler::Restore(storage::StoredState stored, Now now) {
 
 void Scheduler::RestoreSteps(storage::StoredState& stored) {
   for (const storage::ArtifactRow& row : stored.artifacts) {
-    auto artifact = storage::ArtifactFromJson(row.manifest);
+    auto artifact = storage::ArtifactFromText(row.manifest);
     if (!artifact.ok()) continue;  // its step runs again
     ArtifactRecord& record = state_.artifacts[row.digest];
     record = {.key = row.key, .kind = artifact->kind, .results = StripResults(artifact->results), .bytes = row.bytes, .created_ms = row.created_ms,
@@ -37,13 +37,9 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     Step& step = state_.steps[row.key];
     step.key = row.key;
     step.kind = row.kind;
-    step.spec = Canonical(row.spec);
-    step.device = row.spec.value("device", "cpu");
-    const Json inputs = row.spec.value("inputs", Json::object());
-    for (const auto& [role, hex] : inputs.items()) {
-      auto input = StepKey::FromHex(hex.is_string() ? hex.get<std::string>() : "");
-      if (input.ok()) step.inputs[role] = *input;
-    }
+    step.spec = SpecText(row.spec, state_.texts);
+    step.device = DeviceOf(row.spec);
+    step.inputs = InputsOf(row.spec);
     step.since = now_.wall;
     step.failures = row.attempts;
     step.error_class = row.error_class;
@@ -86,7 +82,7 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     job.finished_ms = row.finished_ms;
     job.recipe_text = row.recipe_text;
     job.recipe_digest = row.recipe_digest;
-    job.resolved = Canonical(row.resolved);
+    job.resolved = row.resolved;
     job.message = row.message;
     job.priority = row.priority;
     job.last_event = stored.last_event.count(row.id) != 0 ? stored.last_event.at(row.id) : 0;

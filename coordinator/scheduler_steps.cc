@@ -52,7 +52,7 @@ void Scheduler::Move(Step& step, StepState to) {
   Enqueue(step);
 }
 
-void Scheduler::Finish(Step& step, const Digest& artifact, const Json& manifest, storage::Artifact content) {
+void Scheduler::Finish(Step& step, const Digest& artifact, const JsonText& manifest, storage::Artifact content) {
   StoreArtifact(step, artifact, manifest, std::move(content));
   step.artifact = artifact;
   step.error_class.clear();
@@ -74,12 +74,12 @@ void Scheduler::Finish(Step& step, const Digest& artifact, const Json& manifest,
 
 void Scheduler::DropSnapshot(Step& step) {
   step.snapshot = Digest();
-  step.snapshot_position = nullptr;
+  step.snapshot_position = JsonText();
   step.snapshot_order = {};
   Write(storage::SnapshotRow{.key = step.key, .at_ms = now_.wall.ms});
 }
 
-void Scheduler::StoreArtifact(Step& step, const Digest& digest, const Json& manifest, storage::Artifact content) {
+void Scheduler::StoreArtifact(Step& step, const Digest& digest, const JsonText& manifest, storage::Artifact content) {
   ArtifactRecord record{.key = step.key, .kind = std::move(content.kind), .results = StripResults(std::move(content.results)), .created_ms = now_.wall.ms};
   for (const auto& [role, blob] : content.blobs) {
     record.blobs[role] = blob.digest;

@@ -270,7 +270,7 @@ void Service::CheckInputs(const StepKey& key) {
 // "Durable in the store already" is what an agent says; a row must never name a blob that is not there.
 void Service::CheckFinished(const PeerId& peer, const StepFinished& finished) {
   std::string missing;
-  auto artifact = storage::ArtifactFromJson(finished.manifest);
+  auto artifact = storage::HeadFromText(finished.manifest);
   std::vector<Digest> needed = {finished.artifact};
   if (artifact.ok()) {
     for (const auto& [role, blob] : artifact->blobs) needed.push_back(blob.digest);

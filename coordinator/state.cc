@@ -21,13 +21,6 @@ std::optional<State> StateOf(const std::array<std::string_view, n>& names, std::
   return std::nullopt;
 }
 
-// Text that this process wrote itself.
-Json Parsed(const std::string& text) {
-  auto json = ParseJson(text, "stored value");
-  CHECK(json.ok());
-  return *std::move(json);
-}
-
 }  // namespace
 
 std::string_view ToString(JobState state) { return kJobStates[static_cast<size_t>(state)]; }
@@ -129,7 +122,7 @@ storage::JobRow RowOf(const Job& job) {
           .finished_ms = job.finished_ms,
           .recipe_text = job.recipe_text,
           .recipe_digest = job.recipe_digest,
-          .resolved = Parsed(job.resolved),
+          .resolved = job.resolved,
           .message = job.message,
           .priority = job.priority};
 }
@@ -137,7 +130,7 @@ storage::JobRow RowOf(const Job& job) {
 storage::StepRow RowOf(const Step& step) {
   return {.key = step.key,
           .kind = step.kind,
-          .spec = Parsed(step.spec),
+          .spec = step.spec.With(step.inputs),
           .state = std::string(ToString(step.state)),
           .attempts = step.failures,
           .artifact = step.artifact,

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/messages.h"
 #include "common/transport.h"
+#include "coordinator/spec_text.h"
 #include "recipes/planner.h"
 #include "storage/rows.h"
 
@@ -87,10 +88,10 @@ struct Step {
   StepKey key;
   std::string kind;
   std::string device = "cpu";
-  std::string spec;  // canonical JSON: a tree would take ten times the memory
+  SpecText spec;
   std::map<std::string, StepKey> inputs;  // by role
   bool local = false;  // decided by the coordinator
-  Json hints = Json::object();
+  JsonText hints;
 
   StepState state = StepState::kWaiting;
   WallTime since;     // when it came into that state, or the restart
@@ -100,9 +101,9 @@ struct Step {
 
   std::vector<storage::AttemptRow> attempts;  // oldest first
   std::optional<Hold> hold;                   // exactly while running
-  Json progress;                              // newest values of the present or last attempt; null: none yet
+  JsonText progress;                          // newest values of the present or last attempt; null: none yet
   Digest snapshot;
-  Json snapshot_position;
+  JsonText snapshot_position;
   std::pair<int64_t, int64_t> snapshot_order;  // lease epoch and sequence: what is not newer does not replace it
 
   std::set<std::string> wanted_by;  // unfinished jobs
@@ -132,12 +133,12 @@ struct Job {
   size_t share = 0;  // of its user, while unfinished
   std::string recipe_text;
   Digest recipe_digest;
-  std::string resolved;  // canonical JSON
+  JsonText resolved;
   std::string message;
   int64_t priority = 0;
 
   std::optional<recipes::ResolvedRecipe> recipe;  // of the jobs planned last (Scheduler::LoadRecipe)
-  std::string data;                               // for assignments: data::DataInfo, canonical JSON
+  JsonText data;                                  // for assignments: data::DataInfo
   Digest weights;
   recipes::Outcomes outcomes;                     // while unfinished
   std::vector<JobStep> steps;                     // by ordinal
@@ -209,6 +210,7 @@ struct State {
   std::set<std::pair<Millis, StepKey>> delayed;  // ready steps in backoff
   std::set<StepKey> running;                     // steps under a lease
   bool draining = false;                         // no new grants
+  TextPool texts;                                // of specs
 
   // The job of an id, a unique prefix of one, or "last". kNotFound, or kInvalid for an ambiguous prefix.
   Result<const Job*> FindJob(std::string_view text) const;

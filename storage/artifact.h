@@ -12,6 +12,7 @@
 
 #include "common/digest.h"
 #include "common/json.h"
+#include "common/json_text.h"
 #include "storage/blob_store.h"
 
 namespace pare::storage {
@@ -32,6 +33,9 @@ struct Artifact {
 
 Json ToJson(const Artifact& artifact);
 Result<Artifact> ArtifactFromJson(const Json& json);
+Result<Artifact> ArtifactFromText(const JsonText& manifest);
+// All but the results, which grow with the model.
+Result<Artifact> HeadFromText(const JsonText& manifest);
 
 // Stores the manifest; the blobs that it names must be in the store already (kNotFound names the missing one).
 Result<Digest> PutArtifact(BlobStore& blobs, const Artifact& artifact);

@@ -33,7 +33,7 @@ std::set<Digest> Needed(const StoredState& state, BlobStore& blobs) {
   std::set<Digest> needed;
   for (const ArtifactRow& row : state.artifacts) {
     needed.insert(row.digest);
-    auto artifact = ArtifactFromJson(row.manifest);
+    auto artifact = HeadFromText(row.manifest);
     if (!artifact.ok() || row.collected_ms != 0) continue;
     for (const auto& [role, blob] : artifact->blobs) needed.insert(blob.digest);
   }

@@ -156,14 +156,13 @@ class Examination {
   void CheckArtifacts() {
     for (const ArtifactRow& row : state_.artifacts) {
       artifacts_[row.digest] = &row;
-      std::string text = Canonical(row.manifest);
-      auto artifact = ArtifactFromJson(row.manifest);
-      if (DigestOf(text) != row.digest || !artifact.ok() || artifact->step != row.key) {
+      auto artifact = ArtifactFromText(row.manifest);
+      if (DigestOf(row.manifest.text()) != row.digest || !artifact.ok() || artifact->step != row.key) {
         FsckProblem& problem = Problem("row", row.digest.hex(), "the manifest in the index is not that of this artifact (" + Who(row.key) + ")");
         GiveUp(row, problem);
         continue;
       }
-      if (!Has(row.digest)) HealManifest(row, text);
+      if (!Has(row.digest)) HealManifest(row, row.manifest.text());
       if (row.collected_ms != 0) continue;
       std::string missing;
       for (const auto& [role, blob] : artifact->blobs) {
@@ -218,8 +217,9 @@ class Examination {
     for (const JobRow& job : state_.jobs) {
       if (job.state != "running" && job.state != "paused") continue;
       std::vector<std::pair<std::string, std::string>> inputs;
-      if (job.resolved.contains("weights") && job.resolved["weights"].is_string()) inputs.push_back({"weights", job.resolved["weights"]});
-      if (job.resolved.contains("data") && job.resolved["data"].is_object()) inputs.push_back({"dataset", job.resolved["data"].value("blob", "")});
+      const Json resolved = job.resolved.Tree();
+      if (resolved.contains("weights") && resolved["weights"].is_string()) inputs.push_back({"weights", resolved["weights"]});
+      if (resolved.contains("data") && resolved["data"].is_object()) inputs.push_back({"dataset", resolved["data"].value("blob", "")});
       for (const auto& [what, hex] : inputs) {
         auto digest = Digest::FromHex(hex);
         if (!digest.ok() || digest->is_none() || Has(*digest)) continue;
@@ -235,7 +235,7 @@ class Examination {
       if (kStates.count(row.state) == 0) Problem("row", row.key.hex(), "step state '" + row.state + "' does not exist");
       if (row.state == "done" && row.artifact.is_none()) Problem("row", row.key.hex(), "the step is done without a result");
       // A rebuilt step has no spec until a job wants it.
-      if (!row.spec.empty() && StepKey(DigestOf(Canonical(row.spec)).bytes()) != row.key) {
+      if (row.spec.text() != kNoSpec && StepKey(DigestOf(row.spec.text()).bytes()) != row.key) {
         Problem("row", row.key.hex(), "the specification of " + Who(row.key) + " is not the one that its key names");
       }
     }

@@ -67,7 +67,7 @@ class Planner {
       Held& held = artifacts_[row.digest];
       held.row = &row;
       Keep(row.digest, "manifests");
-      auto artifact = ArtifactFromJson(row.manifest);
+      auto artifact = HeadFromText(row.manifest);
       if (!artifact.ok()) continue;
       held.kind = artifact->kind;
       for (const auto& [role, blob] : artifact->blobs) held.blobs.push_back(blob.digest);
@@ -88,7 +88,7 @@ class Planner {
       for (const JobStepRow* step : steps) needed_.insert(step->key);
       return;
     }
-    Retention retention = RetentionOf(job.resolved);
+    Retention retention = RetentionOf(job.resolved.Tree());
     bool all = retention.policy != "best" && retention.policy != "last" && retention.policy != "promoted";
     std::set<std::string> kept;
     if (retention.policy == "best" && !Best(steps, retention.count, kept)) all = true;
@@ -106,7 +106,7 @@ class Planner {
       auto step = steps_.find(in_job->key);
       auto held = step == steps_.end() ? artifacts_.end() : artifacts_.find(step->second->artifact);
       if (held == artifacts_.end() || held->second.kind != "decision") continue;
-      const Json& manifest = held->second.row->manifest;
+      const Json manifest = held->second.row->manifest.Tree();
       if (!manifest.contains("results") || !manifest["results"].is_object() || !manifest["results"].contains("ranking")) continue;
       for (const Json& entry : manifest["results"]["ranking"]) {
         if (static_cast<int64_t>(kept.size()) >= count) break;
@@ -152,7 +152,7 @@ class Planner {
   }
 
   // A blob that a value names; an artifact that it names, with all of its blobs.
-  void KeepNamed(const Json& json, const char* reason) {
+  void KeepNamed(const JsonText& json, const char* reason) {
     CollectDigests(json, [&](const Digest& digest) {
       Keep(digest, reason);
       auto held = artifacts_.find(digest);
@@ -280,15 +280,17 @@ bool MatchesPattern(std::string_view pattern, std::string_view text) {
   return p == pattern.size();
 }
 
-void CollectDigests(const Json& json, const std::function<void(const Digest&)>& found) {
-  if (json.is_string()) {
-    const auto& text = json.get_ref<const std::string&>();
-    if (text.size() != 2 * Digest::kBytes) return;
-    if (auto digest = Digest::FromHex(text); digest.ok()) found(*digest);
-    return;
+void CollectDigests(const JsonText& json, const std::function<void(const Digest&)>& found) {
+  constexpr size_t kDigits = 2 * Digest::kBytes;
+  std::string_view text = json.text();
+  for (size_t begin = text.find('"'); begin != std::string_view::npos;) {
+    size_t end = begin + 1;
+    while (text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+    if (end - begin == kDigits + 1) {
+      if (auto digest = Digest::FromHex(text.substr(begin + 1, kDigits)); digest.ok()) found(*digest);
+    }
+    begin = text.find('"', end + 1);
   }
-  if (!json.is_structured()) return;
-  for (const Json& value : json) CollectDigests(value, found);
 }
 
 }  // namespace pare::storage

@@ -76,7 +76,7 @@ Json ToJson(const GcPlan& plan);
 // "*" in the pattern stands for any text.
 bool MatchesPattern(std::string_view pattern, std::string_view text);
 
-// Every string of 64 hexadecimal digits in a JSON value: what may be the name of a blob.
-void CollectDigests(const Json& json, const std::function<void(const Digest&)>& found);
+// Every string of 64 hexadecimal digits in a JSON value, names of fields too: what may be the name of a blob.
+void CollectDigests(const JsonText& json, const std::function<void(const Digest&)>& found);
 
 }  // namespace pare::storage

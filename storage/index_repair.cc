@@ -60,6 +60,7 @@ std::string KeyTextOf(const R& row) {
   ForEachColumn<R>([&](const auto& column) {
     if (at++ >= Table<R>::kKeyColumns) return;
     if constexpr (requires { (row.*column.field).hex(); }) key.push_back((row.*column.field).hex());
+    else if constexpr (requires { (row.*column.field).Tree(); }) key.push_back((row.*column.field).Tree());
     else key.push_back(row.*column.field);
   });
   return Canonical(key);

@@ -79,7 +79,7 @@ class Reconciler {
       }
       if (known.count(found.artifact.step) != 0) continue;
       // The newest one stands in the end.
-      rows_.steps[found.artifact.step] = {.key = found.artifact.step, .kind = StepKindOf(found.artifact.kind), .spec = Json::object(), .state = "done",
+      rows_.steps[found.artifact.step] = {.key = found.artifact.step, .kind = StepKindOf(found.artifact.kind), .spec = JsonText::Of(kNoSpec), .state = "done",
                                           .artifact = found.digest};
     }
     for (auto& [key, step] : rows_.steps) {
@@ -105,7 +105,7 @@ class Reconciler {
   // A row without its recipe's step: the planner fills it in when a job wants it.
   void AddMissingSteps() {
     auto need = [this](const StepKey& key) {
-      rows_.steps.try_emplace(key, StepRow{.key = key, .kind = "", .spec = Json::object(), .state = "waiting"});
+      rows_.steps.try_emplace(key, StepRow{.key = key, .kind = "", .spec = JsonText::Of(kNoSpec), .state = "waiting"});
     };
     for (const JobStepRow& row : rows_.job_steps) need(row.key);
     for (const AttemptRow& row : rows_.attempts) need(row.key);

@@ -10,6 +10,7 @@
 
 #include "common/digest.h"
 #include "common/json.h"
+#include "common/json_text.h"
 
 namespace pare::storage {
 
@@ -22,17 +23,19 @@ struct JobRow {
   int64_t finished_ms = 0;  // 0: not finished
   std::string recipe_text;  // as the user wrote it
   Digest recipe_digest;     // of the canonical resolved recipe: equal recipes are found by it
-  Json resolved;            // the resolved recipe, dataset included: all that the planner needs
+  JsonText resolved;            // the resolved recipe, dataset included: all that the planner needs
   std::string message;      // why it failed or paused
   int64_t priority = 0;
   bool operator==(const JobRow&) const = default;
 };
 
+inline constexpr const char* kNoSpec = "{}";
+
 // A step is shared by all jobs that want its key.
 struct StepRow {
   StepKey key;  // (key)
   std::string kind;
-  Json spec;          // recipes::StepSpec
+  JsonText spec;      // recipes::StepSpec; kNoSpec: lost, a job that wants the step brings it back
   std::string state;  // waiting, ready, running, done, failed, cancelled
   int attempts = 0;   // failed attempts so far, for the retry limit
   Digest artifact;    // none unless done
@@ -71,7 +74,7 @@ struct MetricRow {
   int64_t lease_epoch = 0;  // (key) the attempt's fencing token
   int64_t sequence = 0;  // (key) 1, 2, … within the attempt
   int64_t at_ms = 0;
-  Json values;  // {"epoch": 3.0, "epochs": 20, "loss": …, "accuracy": …, "sparsity": …, …}
+  JsonText values;  // {"epoch": 3.0, "epochs": 20, "loss": …, "accuracy": …, "sparsity": …, …}
   bool operator==(const MetricRow&) const = default;
 };
 
@@ -79,7 +82,7 @@ struct SnapshotRow {
   StepKey key;  // (key) the newest snapshot of the step
   Digest blob;  // none: the step is done or its snapshot was dropped
   int64_t at_ms = 0;
-  Json position;  // {"epoch": 3, "batch": 0}
+  JsonText position;  // {"epoch": 3, "batch": 0}
   int64_t lease_epoch = 0;  // the attempt that took it
   int64_t sequence = 0;     // 1, 2, … within the attempt
   bool operator==(const SnapshotRow&) const = default;
@@ -88,7 +91,7 @@ struct SnapshotRow {
 struct ArtifactRow {
   Digest digest;  // (key) of the manifest
   StepKey key;
-  Json manifest;
+  JsonText manifest;
   int64_t bytes = 0;  // of all its blobs
   int64_t created_ms = 0;
   int64_t collected_ms = 0;  // when its blobs were given up (`pare gc`); 0: they are there. Manifest and results stay

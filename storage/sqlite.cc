@@ -140,6 +140,14 @@ void Statement::Take(int column, Json& v) {
   else bad_ = sqlite3_column_name(s_, column);
 }
 
+void Statement::Take(int column, JsonText& v) {
+  std::string_view text = Text(column);
+  MixBytes(text);
+  auto read = JsonText::Read(text, "stored JSON");
+  if (read.ok()) v = *std::move(read);
+  else bad_ = sqlite3_column_name(s_, column);
+}
+
 bool Statement::TakeBlob(int column, std::array<uint8_t, 32>& bytes) {
   if (sqlite3_column_type(s_, column) == SQLITE_NULL) {
     Mix(0);

@@ -18,6 +18,7 @@
 
 #include "common/digest.h"
 #include "common/json.h"
+#include "common/json_text.h"
 #include "common/result.h"
 
 struct sqlite3;
@@ -40,6 +41,7 @@ class Statement {
   void Bind(int64_t v);
   void Bind(const std::string& v);
   void Bind(const Json& v);
+  void Bind(const JsonText& v) { Bind(v.text()); }
   template <typename Tag>
   void Bind(const Id<Tag>& v) {
     v.is_none() ? BindNull() : BindBlob(v.bytes());
@@ -53,6 +55,7 @@ class Statement {
   void Take(int column, bool& v);
   void Take(int column, std::string& v);
   void Take(int column, Json& v);
+  void Take(int column, JsonText& v);
   template <typename Tag>
   void Take(int column, Id<Tag>& v) {
     std::array<uint8_t, 32> bytes;

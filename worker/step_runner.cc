@@ -86,6 +86,20 @@ Json ToJson(Assignment a) {
   return json;
 }
 
+JsonText ToText(const Assignment& a, const JsonText& spec, const JsonText& data, const JsonText& hints) {
+  std::string inputs;
+  for (const auto& [role, artifact] : a.inputs) ((((inputs += inputs.empty() ? "" : ",") += Canonical(role)) += ":\"") += artifact.hex()) += '"';
+  std::string text = "{\"attempt\":" + std::to_string(a.attempt);
+  ((text += ",\"data\":") += data.text()) += ",\"hints\":";
+  (((text += hints.text()) += ",\"inputs\":{") += inputs) += "},\"key\":\"";
+  ((text += a.key.hex()) += "\",\"lease_epoch\":") += std::to_string(a.lease_epoch);
+  ((text += ",\"snapshot\":\"") += HexOrEmpty(a.snapshot)) += "\",\"spec\":";
+  ((text += spec.text()) += ",\"weights\":\"") += HexOrEmpty(a.weights);
+  return JsonText::Of(text + "\"}");
+}
+
+Result<Assignment> AssignmentFromText(const JsonText& text) { return AssignmentFromJson(text.Tree()); }
+
 Result<Assignment> AssignmentFromJson(const Json& json) {
   Assignment a;
   ASSIGN_OR_RETURN(a.key, StepKeyField(json, "key"));

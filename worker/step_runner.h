@@ -12,6 +12,7 @@
 
 #include "common/digest.h"
 #include "common/json.h"
+#include "common/json_text.h"
 #include "common/result.h"
 
 namespace pare::worker {
@@ -30,6 +31,9 @@ struct Assignment {
 };
 Json ToJson(Assignment assignment);
 Result<Assignment> AssignmentFromJson(const Json& json);
+// As Canonical(ToJson(…)), of three parts that are texts already; those of `assignment` are not looked at.
+JsonText ToText(const Assignment& assignment, const JsonText& spec, const JsonText& data, const JsonText& hints);
+Result<Assignment> AssignmentFromText(const JsonText& text);
 
 // What a runner reports. `values` of progress: see docs/protocol.md, "Progress".
 struct RunnerReady { std::string device; };

@@ -23,10 +23,10 @@ class CollectTest : public testing::Test {
     std::vector<storage::Row> rows;
     for (storage::ArtifactRow row : stored.artifacts) {
       bool registered = row.digest == stored.versions.at(0).artifact;
-      if (row.manifest["kind"] != "checkpoint" || registered) continue;
+      if (row.manifest.Tree()["kind"] != "checkpoint" || registered) continue;
       row.collected_ms = 5;
       rows.push_back(row);
-      for (const Json& blob : row.manifest["blobs"]) site.blobs.lost.insert(*Digest::FromHex(blob["digest"].get<std::string>()));
+      for (const Json& blob : row.manifest.Tree()["blobs"]) site.blobs.lost.insert(*Digest::FromHex(blob["digest"].get<std::string>()));
     }
     ASSERT_GT(rows.size(), 3u);
     ASSERT_TRUE(site.index.Commit(rows).ok());

@@ -11,7 +11,7 @@ std::string TextOf(const storage::AttemptRow& row) {
 void AppendJob(const Job& job, std::string& text) {
   text += "job " + job.id + " " + job.name + " " + job.user + " #" + std::to_string(job.number) + " " + std::string(ToString(job.state)) + " " +
           std::to_string(job.created_ms) + "-" + std::to_string(job.finished_ms) + " " + job.recipe_text + " " + job.recipe_digest.hex() + " " +
-          job.resolved + " " + job.message + " " + std::to_string(job.priority) + " events " + std::to_string(job.last_event) + "\n";
+          job.resolved.text() + " " + job.message + " " + std::to_string(job.priority) + " events " + std::to_string(job.last_event) + "\n";
   for (const JobStep& step : job.steps) {
     text += "  " + step.name + " " + step.variant + " " + std::to_string(step.ordinal) + " " + step.key.hex() + (step.reused ? " reused" : "") +
             (step.wanted ? " wanted" : "") + "\n";
@@ -22,9 +22,9 @@ void AppendJob(const Job& job, std::string& text) {
 }
 
 void AppendStep(const Step& step, std::string& text) {
-  text += "step " + step.key.hex() + " " + step.kind + " " + step.device + " " + step.spec + " " + std::string(ToString(step.state)) + " failures " +
+  text += "step " + step.key.hex() + " " + step.kind + " " + step.device + " " + step.spec.With(step.inputs).text() + " " + std::string(ToString(step.state)) + " failures " +
           std::to_string(step.failures) + " " + step.artifact.hex() + " " + step.error_class + ": " + step.message + " snapshot " + step.snapshot.hex() + " " +
-          Canonical(step.snapshot_position) + " " + std::to_string(step.snapshot_order.first) + "/" + std::to_string(step.snapshot_order.second) + (step.queued ? " queued" : "") + "\n";
+          step.snapshot_position.text() + " " + std::to_string(step.snapshot_order.first) + "/" + std::to_string(step.snapshot_order.second) + (step.queued ? " queued" : "") + "\n";
   for (const auto& [role, input] : step.inputs) text += "  input " + role + " " + input.hex() + "\n";
   for (const std::string& job : step.wanted_by) text += "  wanted by " + job + "\n";
   for (const StepKey& consumer : step.consumers) text += "  consumer " + consumer.hex() + "\n";

@@ -113,7 +113,7 @@ std::string TextOf(const Actions& actions) {
     if (auto* r = std::get_if<storage::StepRow>(&row)) text += r->key.hex() + r->state + r->artifact.hex() + r->message;
     if (auto* r = std::get_if<storage::JobStepRow>(&row)) text += r->job + r->name + r->key.hex();
     if (auto* r = std::get_if<storage::AttemptRow>(&row)) text += r->key.hex() + std::to_string(r->epoch) + r->worker + r->outcome;
-    if (auto* r = std::get_if<storage::MetricRow>(&row)) text += std::to_string(r->sequence) + Canonical(r->values);
+    if (auto* r = std::get_if<storage::MetricRow>(&row)) text += std::to_string(r->sequence) + r->values.text();
     if (auto* r = std::get_if<storage::EventRow>(&row)) text += r->job + std::to_string(r->sequence) + r->text;
     text += "\n";
   }

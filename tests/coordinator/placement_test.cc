@@ -228,7 +228,7 @@ TEST(RestartTest, AWorkerThatDoesNotComeBackLosesItsLeaseAndEpochsGoOn) {
   h.Join("w2");
   h.Pass(Millis(5'500));
   EXPECT_GT(h.Granted("w2").lease.epoch, lease.epoch);
-  EXPECT_EQ(worker::AssignmentFromJson(h.Granted("w2").assignment)->snapshot, DigestOf("s"));
+  EXPECT_EQ(worker::AssignmentFromText(h.Granted("w2").assignment)->snapshot, DigestOf("s"));
   // The zombie comes back and is told to drop it.
   h.Join("w1", {lease});
   EXPECT_EQ(LastSent<Welcome>(h.sent, "w1")->drop, std::vector<Lease>{lease});

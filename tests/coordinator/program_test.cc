@@ -165,7 +165,7 @@ TEST_F(ProgramTest, AfterSigkillTheNextOneGoesOnFromThereAndTheWorkerKeepsItsSte
   Start({"--listen", "ipc://" + Store() + ".sock"});
   agent->Send(Encode(Hello{"w1", std::string(kPareVersion), "elsewhere", "cpu", 1, {grant.lease}, {}}));
   EXPECT_TRUE(Await<Welcome>(*agent).drop.empty());
-  Json manifest = PlayStep(blobs(), *worker::AssignmentFromJson(grant.assignment), 90);
+  Json manifest = PlayStep(blobs(), *worker::AssignmentFromText(grant.assignment), 90);
   agent->Send(Encode(StepFinished{grant.lease, ArtifactOf(manifest), manifest, 5}));
   EXPECT_EQ(Await<Ack>(*agent).of, "step_finished");
   Json described = Call("describe", {{"job", job}});
@@ -284,7 +284,7 @@ TEST_F(ProgramTest, AHundredStepsStayUnderFortyMegabytes) {
     ASSERT_TRUE(message.ok()) << Log();
     auto* grant = std::get_if<Grant>(&*message);
     if (grant == nullptr) continue;
-    Json manifest = PlayStep(blobs(), *worker::AssignmentFromJson(grant->assignment), 90);
+    Json manifest = PlayStep(blobs(), *worker::AssignmentFromText(grant->assignment), 90);
     Progress progress{grant->lease, {}};
     for (int64_t i = 1; i <= 20; ++i) progress.points.push_back({i, {{"epoch", i}, {"loss", 0.5}, {"sparsity", 0.5}}});
     agent->Send(Encode(progress));

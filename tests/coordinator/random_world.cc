@@ -105,7 +105,7 @@ void RandomWorld::EndStep(const std::string& name, Agent& agent) {
   uint64_t dice = Below(100);
   if (dice < 60) return Apply(FromAgent{name, FinishedBy(lease)});
   if (dice < 85) return Apply(FromAgent{name, StepAborted{lease, kClasses[Below(kClasses.size())], "it broke", 7}});
-  Released released{lease, {}, nullptr, 3};
+  Released released{lease, {}, JsonText(), 3};
   if (dice < 95) released.snapshot = DigestOf("released " + std::to_string(Below(1'000'000))), released.position = {{"epoch", 1}};
   Apply(FromAgent{name, released});
 }

@@ -24,7 +24,7 @@ TEST(SchedulerTest, GrantsAStepToAnIdleWorkerAfterItsAttemptIsARow) {
   const auto& attempt = std::get<storage::AttemptRow>(actions.rows[0]);
   EXPECT_EQ(attempt.epoch, grant.lease.epoch);
   EXPECT_EQ(attempt.outcome, "running");
-  auto assignment = worker::AssignmentFromJson(grant.assignment);
+  auto assignment = worker::AssignmentFromText(grant.assignment);
   ASSERT_TRUE(assignment.ok()) << assignment.error().message;
   EXPECT_EQ(assignment->key, h.StepNamed("a").key);
 }
@@ -36,7 +36,7 @@ TEST(SchedulerTest, RunsAChainInOrderAndPassesArtifactsOn) {
   EXPECT_EQ(h.Granted("w1").lease.step, h.StepNamed("a").key);
   EXPECT_EQ(h.StateOf("b"), "waiting");
   h.Finish("w1");
-  auto assignment = worker::AssignmentFromJson(h.Granted("w1").assignment);
+  auto assignment = worker::AssignmentFromText(h.Granted("w1").assignment);
   ASSERT_TRUE(assignment.ok());
   EXPECT_EQ(assignment->key, h.StepNamed("b").key);
   EXPECT_EQ(assignment->inputs.at("0"), h.StepNamed("a").artifact);
@@ -59,7 +59,7 @@ TEST(SchedulerTest, RequeuesStepWhenLeaseExpiresAndStartsFromItsSnapshot) {
   ASSERT_TRUE(h.HasGrant("w2"));
   EXPECT_GT(h.Granted("w2").lease.epoch, old.epoch);
   EXPECT_EQ(h.Granted("w2").attempt, 2);
-  EXPECT_EQ(worker::AssignmentFromJson(h.Granted("w2").assignment)->snapshot, DigestOf("snap"));
+  EXPECT_EQ(worker::AssignmentFromText(h.Granted("w2").assignment)->snapshot, DigestOf("snap"));
   EXPECT_EQ(h.StepNamed("a").attempts[0].outcome, "lost");
   EXPECT_THAT(h.EventTexts(), Contains(HasSubstr("worker_lost: no word from worker w1")));
 }
@@ -202,7 +202,7 @@ TEST(SchedulerTest, CorruptDropsTheSnapshotThatMayBeDamaged) {
   h.FromWorker("w1", SnapshotTaken{h.Granted("w1").lease, 1, DigestOf("s"), {{"epoch", 1}}});
   h.Abort("w1", "corrupt");
   h.Pass(Millis(500));
-  EXPECT_TRUE(worker::AssignmentFromJson(h.Granted("w1").assignment)->snapshot.is_none());
+  EXPECT_TRUE(worker::AssignmentFromText(h.Granted("w1").assignment)->snapshot.is_none());
 }
 
 TEST(SchedulerTest, RefusesAManifestThatIsNotTheArtifact) {
@@ -276,7 +276,7 @@ TEST(SchedulerTest, PauseTakesTheStepBackWithASnapshotAndResumeGoesOnFromIt) {
   EXPECT_EQ(h.StepNamed("a").attempts[0].outcome, "released");
   EXPECT_THAT(std::get<NotNow>(Explain(h.core->state(), h.StepNamed("a"), {})).reason, HasSubstr("paused"));
   EXPECT_TRUE(h.Change(ChangeJob::What::kResume).ok);
-  EXPECT_EQ(worker::AssignmentFromJson(h.Granted("w1").assignment)->snapshot, DigestOf("half way"));
+  EXPECT_EQ(worker::AssignmentFromText(h.Granted("w1").assignment)->snapshot, DigestOf("half way"));
   EXPECT_EQ(h.StepNamed("a").failures, 0);
 }
 

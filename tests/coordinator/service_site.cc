@@ -98,7 +98,7 @@ const Grant* ServiceSite::Granted(const std::string& worker) const {
 }
 
 Json ServiceSite::ManifestFor(const Grant& grant) {
-  auto assignment = worker::AssignmentFromJson(grant.assignment);
+  auto assignment = worker::AssignmentFromText(grant.assignment);
   EXPECT_TRUE(assignment.ok());
   return PlayStep(blobs, *assignment, accuracy(NameOf(grant)));
 }

@@ -124,7 +124,7 @@ void Oracle::OnGrant(const PeerId& peer, const Grant& grant, const State& state)
   if (step == nullptr || !step->hold || step->hold->epoch != grant.lease.epoch) return Fail(name + ": the step is not held under it");
   bool wanted = std::any_of(step->wanted_by.begin(), step->wanted_by.end(), [&](const std::string& id) { return state.jobs.at(id).state == coordinator::JobState::kRunning; });
   if (!wanted) Fail(name + ": no running job wants it");
-  auto assignment = worker::AssignmentFromJson(grant.assignment);
+  auto assignment = worker::AssignmentFromText(grant.assignment);
   if (!assignment.ok()) return Fail(name + ": " + assignment.error().message);
   if (assignment->inputs.size() != step->inputs.size()) Fail(name + ": inputs are missing");
   for (const auto& [role, input] : step->inputs) {

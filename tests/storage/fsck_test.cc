@@ -160,7 +160,7 @@ TEST(FsckTest, ARowWithAFlippedBitIsNeverBelieved) {
   EXPECT_THAT(state.error().message, HasSubstr("checksum"));
   index->reset();
   (void)world.Examine(true);
-  for (const ArtifactRow& row : world.Load().artifacts) EXPECT_EQ(DigestOf(Canonical(row.manifest)), row.digest);
+  for (const ArtifactRow& row : world.Load().artifacts) EXPECT_EQ(DigestOf(row.manifest.text()), row.digest);
   EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
 }
 
@@ -193,9 +193,9 @@ void ExpectHealed(const World& world, const StoredState& before, const std::stri
   auto index = Index::OpenForReading(world.paths().index());
   auto state = index.ok() ? (*index)->Load() : Result<StoredState>(index.error());
   std::set<std::string> known;
-  for (const ArtifactRow& row : before.artifacts) known.insert(Canonical(row.manifest));
+  for (const ArtifactRow& row : before.artifacts) known.insert(row.manifest.text());
   if (state.ok()) {
-    for (const ArtifactRow& row : state->artifacts) EXPECT_TRUE(known.count(Canonical(row.manifest)) != 0) << what;
+    for (const ArtifactRow& row : state->artifacts) EXPECT_TRUE(known.count(row.manifest.text()) != 0) << what;
     for (const VersionRow& row : state->versions) EXPECT_EQ(row, before.versions[0]) << what;
   }
   if (index.ok()) index->reset();
@@ -207,7 +207,7 @@ void ExpectHealed(const World& world, const StoredState& before, const std::stri
   ASSERT_TRUE(after.ok()) << what << ": " << after.error().message;
   store->reset();
   for (const ArtifactRow& row : after->artifacts) {
-    EXPECT_TRUE(known.count(Canonical(row.manifest)) != 0) << what;
+    EXPECT_TRUE(known.count(row.manifest.text()) != 0) << what;
     EXPECT_TRUE(OpenBlobDirectory(world.paths())->Get(row.digest).ok()) << what;
   }
   for (const FsckProblem& problem : world.Examine().problems) EXPECT_EQ(problem.kind, "version") << what << ": " << problem.text;

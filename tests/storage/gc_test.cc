@@ -27,8 +27,9 @@ class GcTest : public testing::Test {
   static JobRow JobIn(const std::string& id, const std::string& state, const Json& keep) {
     JobRow job = JobOf(id);
     job.state = state;
-    job.resolved = {{"tree", Json::object()}};
-    if (!keep.is_null()) job.resolved["tree"]["keep"] = keep;
+    Json resolved = {{"tree", Json::object()}};
+    if (!keep.is_null()) resolved["tree"]["keep"] = keep;
+    job.resolved = resolved;
     return job;
   }
   void Keep(const Json& keep) { state_.jobs[0] = JobIn("j1", "done", keep); }
@@ -179,7 +180,7 @@ TEST_F(GcTest, ACheckpointStaysAsLongAsOneOfItsJobsKeepsIt) {
 TEST_F(GcTest, ABlobThatTwoArtifactsShareStaysWithTheOtherOne) {
   ArtifactRow kept = AddStep("a/2");
   AddStep("a/1");
-  Json manifest = state_.artifacts[1].manifest;
+  Json manifest = state_.artifacts[1].manifest.Tree();
   manifest["blobs"]["tensor/embedding"] = {{"digest", BlobOf("a/2").hex()}, {"bytes", 1000}};
   state_.artifacts[1].manifest = manifest;
   Keep({{"policy", "promoted"}, {"pinned", {"a/2"}}});
@@ -189,8 +190,7 @@ TEST_F(GcTest, ABlobThatTwoArtifactsShareStaysWithTheOtherOne) {
 TEST_F(GcTest, SnapshotsDatasetsWeightsAndWhatStepsNameStay) {
   for (const char* what : {"snapshot", "dataset", "weights", "import"}) AddFile(DigestOf(what));
   state_.snapshots.push_back({.key = KeyOf("x"), .blob = DigestOf("snapshot")});
-  state_.jobs[0].resolved["data"] = {{"blob", DigestOf("dataset").hex()}};
-  state_.jobs[0].resolved["weights"] = DigestOf("weights").hex();
+  state_.jobs[0].resolved = {{"data", {{"blob", DigestOf("dataset").hex()}}}, {"weights", DigestOf("weights").hex()}};
   StepRow step = StepOf("x");
   step.spec = {{"params", {{"weights", DigestOf("import").hex()}}}};
   state_.steps.push_back(step);

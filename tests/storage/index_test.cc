@@ -75,7 +75,7 @@ TEST_F(IndexTest, ARowOfAKnownKeyReplacesEveryOtherField) {
              .resolved = Json::array(), .message = "", .priority = 4};
   StepRow step{.key = KeyOf("one"), .kind = "train", .spec = Json::object(), .state = "waiting", .attempts = 0, .artifact = {}, .error_class = "", .message = ""};
   JobStepRow job_step{.job = "j000000001", .name = "iterative/01-prune", .ordinal = 1, .variant = "v", .key = KeyOf("one"), .reused = false, .wanted = true};
-  SnapshotRow snapshot{.key = KeyOf("one"), .blob = {}, .at_ms = 1, .position = nullptr};
+  SnapshotRow snapshot{.key = KeyOf("one"), .blob = {}, .at_ms = 1, .position = JsonText()};
   ASSERT_TRUE(index_->Commit(std::vector<Row>{job, step, job_step, snapshot}).ok());
   StoredState state = State();
   EXPECT_EQ(state.jobs, std::vector{job});
@@ -112,7 +112,7 @@ TEST_F(IndexTest, MetricsAreTheNewestInOrder) {
   Commit(*index_, rows);
   std::vector<int64_t> got;
   std::vector<MetricRow> newest = *index_->Metrics(KeyOf("one"), 4);
-  for (const MetricRow& row : newest) got.push_back(row.values);
+  for (const MetricRow& row : newest) got.push_back(row.values.Tree().get<int64_t>());
   EXPECT_EQ(got, (std::vector<int64_t>{13, 21, 22, 23}));
 }
 

@@ -26,7 +26,7 @@ struct Turn {
 Turn TurnOf(int turn) {
   Turn rows;
   rows.step = StepRow{.kind = "train", .spec = {{"turn", turn}}, .state = "done"};
-  rows.step.key = StepKey(DigestOf(Canonical(rows.step.spec)).bytes());
+  rows.step.key = StepKey(DigestOf(rows.step.spec.text()).bytes());
   Artifact artifact{.kind = "checkpoint", .step = rows.step.key};
   for (const char* what : {"put", "piece"}) {
     std::string bytes = BytesOfTurn(turn, what);
@@ -59,7 +59,7 @@ Status RunTurn(Store& store, int turn, Told& told) {
   told.blobs.insert(DigestOf(std::string_view(piece)));
   TRY(store.blobs().Put(std::string_view(BytesOfTurn(turn, "put"))));  // is there already
   Turn rows = TurnOf(turn);
-  TRY(store.blobs().Put(std::string_view(Canonical(rows.artifact.manifest))));
+  TRY(store.blobs().Put(std::string_view(rows.artifact.manifest.text())));
   TRY(store.index().Commit(std::vector<Row>{rows.step, rows.artifact}));
   told.turns.insert(turn);
   return Ok();

@@ -91,7 +91,7 @@ void AgentCore::OnMessage(const Grant& grant) {
     next_ = grant;
     return;
   }
-  Result<Assignment> assignment = AssignmentFromJson(grant.assignment);
+  Result<Assignment> assignment = AssignmentFromText(grant.assignment);
   if (!assignment.ok()) return Abort(grant.lease, "internal", "assignment: " + assignment.error().message, Millis(0));
   if (assignment->key != grant.lease.step) {
     return Abort(grant.lease, "internal", "the assignment is for step " + assignment->key.brief(), Millis(0));
@@ -178,7 +178,7 @@ void AgentCore::OnRunner(const RunnerLost& lost) {
                            (now_ - *step_->began).count()});
   }
   if (failed_launches_ >= kMaxFailedLaunches) {
-    if (step_) FinishStep(Released{step_->lease, Digest(), nullptr, 0});
+    if (step_) FinishStep(Released{step_->lease, Digest(), JsonText(), 0});
     for (Message& message : outbox_.Due(now_)) Send(std::move(message));
     Send(Goodbye{config_.worker});
     End(true, "the runner does not start (" + std::to_string(failed_launches_) + " attempts): " + lost.message);
@@ -209,7 +209,7 @@ void AgentCore::BeginPendingStep() {
 
 void AgentCore::StopStep(bool keep) {
   if (!step_->began) {
-    return FinishStep(Released{step_->lease, Digest(), nullptr, 0});
+    return FinishStep(Released{step_->lease, Digest(), JsonText(), 0});
   }
   if (step_->stopped && (keep || !step_->keep)) return;  // asked already, at least as urgently
   if (!step_->stopped || !keep) step_->stopped = now_;
@@ -233,7 +233,7 @@ void AgentCore::Abort(const Lease& lease, const std::string& error_class, const 
   outbox_.AddEnd(lease, StepAborted{lease, error_class, Clip(message), busy.count()});
 }
 
-void AgentCore::Release(const Lease& lease) { outbox_.AddEnd(lease, Released{lease, Digest(), nullptr, 0}); }
+void AgentCore::Release(const Lease& lease) { outbox_.AddEnd(lease, Released{lease, Digest(), JsonText(), 0}); }
 
 // ---- time ----
 
@@ -276,7 +276,7 @@ void AgentCore::AdvanceRunner() {
   if (dropped_too_long) {
     Warn(NameOf(step_->lease) + " does not end: the runner is restarted");
     Launch();
-    return FinishStep(Released{step_->lease, Digest(), nullptr, (now_ - *step_->began).count()});
+    return FinishStep(Released{step_->lease, Digest(), JsonText(), (now_ - *step_->began).count()});
   }
   bool idle = !step_ || !step_->began;
   bool outdated = source_ && *source_ != launched_ && idle &&

@@ -21,7 +21,7 @@ void Outbox::AddPoint(const Lease& lease, Json values) {
   Item& item = items_[lease];
   if (item.points.size() >= kMaxWaitingPoints) {
     auto victim = std::find_if(item.points.begin(), item.points.end(),
-                               [](const MetricPoint& point) { return !EndsAnEpoch(point.values); });
+                               [](const MetricPoint& point) { return !EndsAnEpoch(point.values.Tree()); });
     item.points.erase(victim == item.points.end() ? item.points.begin() : victim);
   }
   item.points.push_back({item.next_sequence++, std::move(values)});

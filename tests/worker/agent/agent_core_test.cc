@@ -330,7 +330,7 @@ TEST_F(AgentCoreTest, ProgressAndSnapshotsCarryTheLease) {
   EXPECT_EQ(Sent<Progress>(Report(StepProgress{{{"epoch", 0.5}}})),
             (std::vector<Progress>{{kLease, {{1, {{"epoch", 0.5}}}}}}));
   EXPECT_EQ(Sent<SnapshotTaken>(Report(StepSnapshot{DigestOf("s"), 3})),
-            (std::vector<SnapshotTaken>{{kLease, 1, DigestOf("s"), 3}}));
+            (std::vector<SnapshotTaken>{{kLease, 1, DigestOf("s"), Json(3)}}));
 }
 
 TEST_F(AgentCoreTest, ARevokedStepIsStoppedAndReleasedWithItsSnapshot) {

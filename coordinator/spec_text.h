@@ -1,0 +1,55 @@
+// The specs of steps, without their inputs, which the steps keep anyway: what is left is the same text for thousands of
+// steps, and is held once. Belongs to the loop thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "common/digest.h"
+#include "common/json_text.h"
+
+namespace pare::coordinator {
+
+using SharedText = std::shared_ptr<const std::string>;
+
+// Texts that are held once, however many ask for them.
+class TextPool {
+ public:
+  SharedText Keep(std::string_view text);
+  size_t size() const { return texts_.size(); }
+
+ private:
+  struct ByText {
+    using is_transparent = void;
+    static std::string_view Of(std::string_view text) { return text; }
+    static std::string_view Of(const SharedText& text) { return *text; }
+    bool operator()(const auto& a, const auto& b) const { return Of(a) < Of(b); }
+  };
+  std::set<SharedText, ByText> texts_;
+  size_t sweep_at_ = 1'024;  // so many texts: those that nobody else holds go
+};
+
+class SpecText {
+ public:
+  SpecText() = default;  // storage::kNoSpec
+  // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces.
+  SpecText(const JsonText& spec, TextPool& pool);
+
+  // The spec that it was made of. `inputs`: InputsOf(spec).
+  JsonText With(const std::map<std::string, StepKey>& inputs) const;
+  bool none() const { return before_ == nullptr; }
+
+ private:
+  SharedText before_, after_;  // what surrounds the value of "inputs"; all of it before, if that is not canonical
+};
+
+// Of the fields of the same names. A spec without a device is for "cpu".
+std::string DeviceOf(const JsonText& spec);
+bool ReadsData(const JsonText& spec);
+// Of the field "inputs"; what is no step key there is left out.
+std::map<std::string, StepKey> InputsOf(const JsonText& spec);
+
+}  // namespace pare::coordinator
