@@ -163,6 +163,7 @@ void AgentCore::OnRunner(const StepStopped& stopped) {
 }
 
 void AgentCore::OnRunner(const RunnerLost& lost) {
+  if (runner_ == RunnerState::kNone) return;  // none was launched: there is nothing to replace
   bool was_ready = runner_ == RunnerState::kReady;
   Warn("runner lost: " + lost.message);
   cached_.clear();

@@ -114,7 +114,9 @@ TEST(MeasureExecutionTest, ChoosesTheFastestOfWhatItMeasured) {
   }
   EXPECT_EQ(PlanOf(*layers).size(), 4u);
   // Dense layers are not tried sparse.
-  for (const LayerExecution& layer : *MeasureExecution(graph, SparseWeights(graph, 1), {.batch = 16, .repeats = 3})) EXPECT_FALSE(layer.milliseconds.contains("sparse"));
+  auto dense = MeasureExecution(graph, SparseWeights(graph, 1), {.batch = 16, .repeats = 3});
+  ASSERT_TRUE(dense.ok());
+  for (const LayerExecution& layer : *dense) EXPECT_FALSE(layer.milliseconds.contains("sparse"));
 }
 
 }  // namespace
