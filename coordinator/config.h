@@ -2,6 +2,7 @@
 // queue refuses and says which limit it met.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -13,6 +14,9 @@ namespace pare::coordinator {
 struct Config {
   Millis heartbeat{500};        // what agents are asked for
   Millis lease_timeout{5'000};  // a lease that nobody confirms for so long is taken away
+  // Steps of jobs that a restart, and every turn after it, reads the recipes of and plans: with many jobs the first are served
+  // before the last are planned. At least one job each time.
+  size_t planned_at_once = 1'000;
 };
 
 inline constexpr size_t kMaxUnfinishedJobs = 1'000;

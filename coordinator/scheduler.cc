@@ -46,6 +46,7 @@ void Scheduler::On(const Tick&) {
   ForgiveOwnAbsence();
   ExpireSilent();
   RepeatRevokes();
+  PlanRestored();
   ReplanDirty();
   WakeDelayed();
   WakeResting();
@@ -71,6 +72,7 @@ void Scheduler::On(const Drain&) {
 std::optional<Millis> Scheduler::NextDeadline() const {
   std::optional<Millis> next;
   auto consider = [&next](Millis at) { next = next ? std::min(*next, at) : at; };
+  if (!unplanned_.empty()) consider(now_.monotonic);
   if (!state_.running.empty() || !state_.workers.empty()) consider(calm_until_);
   if (!state_.resting.empty()) consider(state_.resting.begin()->first);
   if (!state_.delayed.empty()) consider(state_.delayed.begin()->first);

@@ -37,6 +37,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "coordinator/config.h"
@@ -178,6 +179,7 @@ class Scheduler {
   // scheduler_plan.cc: from recipe to wanted steps
   void MarkDirty(const Job& job) { dirty_.insert(job.id); }  // to be planned again at the end of the turn
   void ReplanDirty();
+  void PlanRestored();  // some of the jobs that were read at the restart, in the order in which they are served
   void Replan(Job& job);
   void GiveUp(Job& job, const std::string& why);  // it fails and wants nothing any more
   size_t OpenSteps(const Job& job, const std::vector<recipes::PlannedStep>& plan) const;
@@ -234,6 +236,7 @@ class Scheduler {
   std::optional<Millis> last_tick_;
   Millis calm_until_{0};  // no lease and no worker can be silent for too long before
   std::set<std::string> dirty_;        // jobs to plan again
+  std::set<std::tuple<int64_t, int64_t, std::string>> unplanned_;  // −priority, number, id of jobs that are not planned yet
   std::set<StepKey> revoked_;          // steps whose hold was revoked
   std::vector<std::string> recipes_;   // jobs with a recipe in memory, the last used one at the end
   Actions actions_;

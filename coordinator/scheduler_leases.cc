@@ -181,10 +181,12 @@ JsonText Scheduler::AssignmentOf(const Step& step) const {
   worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts.size()), .snapshot = step.snapshot};
   for (const auto& [role, input] : step.inputs) assignment.inputs[role] = state_.steps.at(input).artifact;
   JsonText spec = step.spec.With(step.inputs), data;
-  if (!step.wanted_by.empty()) {
-    const Job& job = state_.jobs.at(*step.wanted_by.begin());
+  for (const std::string& id : step.wanted_by) {
+    const Job& job = state_.jobs.at(id);
+    if (!job.planned) continue;  // its recipe has not been read
     if (ReadsData(spec)) data = job.data;
     assignment.weights = job.weights;
+    break;
   }
   return worker::ToText(assignment, spec, data, step.hints);
 }

@@ -19,8 +19,19 @@ void Scheduler::ReplanDirty() {
   }
 }
 
+void Scheduler::PlanRestored() {
+  for (size_t steps = 0; !unplanned_.empty() && steps < config_.planned_at_once;) {
+    Job& job = state_.jobs.at(std::get<2>(*unplanned_.begin()));
+    Replan(job);
+    steps += job.steps.size();
+  }
+}
+
 void Scheduler::Replan(Job& job) {
   dirty_.erase(job.id);
+  bool first = !job.planned;
+  if (first) unplanned_.erase({-job.priority, job.number, job.id});
+  job.planned = true;
   if (job.finished()) return;
   if (!LoadRecipe(job)) {
     return GiveUp(job, job.message);
@@ -37,6 +48,7 @@ void Scheduler::Replan(Job& job) {
   DropUnwanted(job, plan);
   UpdateChains(job, plan);
   job.open = OpenSteps(job, plan);
+  for (size_t i = 0; first && i < job.steps.size(); ++i) Enqueue(state_.steps.at(job.steps[i].key));
   if (runs) CheckFinished(job);
   dirty_.erase(job.id);
 }

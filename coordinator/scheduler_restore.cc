@@ -18,9 +18,7 @@ Actions Scheduler::Restore(storage::StoredState stored, Now now) {
     if (row.version != 0) state_.models[row.model].aliases[row.alias] = row.version;
   }
   for (storage::PromotionRow& row : stored.promotions) state_.models[row.model].history.push_back(std::move(row));
-  for (auto& [id, job] : state_.jobs) {
-    if (!job.finished()) Replan(job);
-  }
+  PlanRestored();
   return std::exchange(actions_, Actions());
 }
 
@@ -88,6 +86,8 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     job.last_event = stored.last_event.count(row.id) != 0 ? stored.last_event.at(row.id) : 0;
     if (job.finished()) continue;
     OpenShare(job);
+    job.planned = false;
+    unplanned_.insert({-job.priority, job.number, job.id});
   }
   for (const storage::JobStepRow& row : stored.job_steps) {
     auto found = state_.jobs.find(row.job);

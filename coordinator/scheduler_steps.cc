@@ -180,7 +180,7 @@ void Scheduler::Enqueue(Step& step) {
   if (step.state != kReady || step.local) return;
   for (const std::string& id : step.wanted_by) {
     const Job& job = state_.jobs.at(id);
-    if (job.state != JobState::kRunning) continue;
+    if (job.state != JobState::kRunning || !job.planned) continue;
     const JobStep* in_job = job.Find(step.key);
     QueueRank rank{-job.priority, job.number, -step.chain, in_job == nullptr ? 0 : in_job->ordinal, step.key};
     if (step.queued && !(rank < *step.queued)) continue;

@@ -146,6 +146,7 @@ struct Job {
   std::map<StepKey, size_t> by_key;  // the first name of a key
   int64_t last_event = 0;
   size_t open = 0;  // steps of the newest plan without an outcome
+  bool planned = true;  // false: read by a restart that has not come to it yet; its steps wait
 
   bool finished() const { return state != JobState::kRunning && state != JobState::kPaused; }
   const JobStep* Find(const StepKey& key) const;

@@ -1,5 +1,7 @@
 #include "tests/coordinator/durable_text.h"
 
+#include <algorithm>
+
 namespace pare::coordinator {
 namespace {
 
@@ -21,10 +23,19 @@ void AppendJob(const Job& job, std::string& text) {
   }
 }
 
-void AppendStep(const Step& step, std::string& text) {
+// Or as soon as the restart comes to its job.
+bool IsQueued(const State& state, const Step& step) {
+  if (step.queued) return true;
+  if (step.state != StepState::kReady || step.local) return false;
+  return std::any_of(step.wanted_by.begin(), step.wanted_by.end(), [&](const std::string& id) {
+    return state.jobs.at(id).state == JobState::kRunning && !state.jobs.at(id).planned;
+  });
+}
+
+void AppendStep(const State& state, const Step& step, std::string& text) {
   text += "step " + step.key.hex() + " " + step.kind + " " + step.device + " " + step.spec.With(step.inputs).text() + " " + std::string(ToString(step.state)) + " failures " +
           std::to_string(step.failures) + " " + step.artifact.hex() + " " + step.error_class + ": " + step.message + " snapshot " + step.snapshot.hex() + " " +
-          step.snapshot_position.text() + " " + std::to_string(step.snapshot_order.first) + "/" + std::to_string(step.snapshot_order.second) + (step.queued ? " queued" : "") + "\n";
+          step.snapshot_position.text() + " " + std::to_string(step.snapshot_order.first) + "/" + std::to_string(step.snapshot_order.second) + (IsQueued(state, step) ? " queued" : "") + "\n";
   for (const auto& [role, input] : step.inputs) text += "  input " + role + " " + input.hex() + "\n";
   for (const std::string& job : step.wanted_by) text += "  wanted by " + job + "\n";
   for (const StepKey& consumer : step.consumers) text += "  consumer " + consumer.hex() + "\n";
@@ -37,7 +48,7 @@ void AppendStep(const Step& step, std::string& text) {
 std::string DurableTextOf(const State& state) {
   std::string text = "epoch " + std::to_string(state.last_epoch) + ", job number " + std::to_string(state.last_job_number) + "\n";
   for (const auto& [id, job] : state.jobs) AppendJob(job, text);
-  for (const auto& [key, step] : state.steps) AppendStep(step, text);
+  for (const auto& [key, step] : state.steps) AppendStep(state, step, text);
   for (const auto& [digest, artifact] : state.artifacts) {
     text += "artifact " + digest.hex() + " " + artifact.key.hex() + " " + artifact.kind + " " + Canonical(artifact.results) + " " +
             std::to_string(artifact.bytes) + " " + std::to_string(artifact.created_ms) + "\n";

@@ -234,6 +234,42 @@ TEST(RestartTest, AWorkerThatDoesNotComeBackLosesItsLeaseAndEpochsGoOn) {
   EXPECT_EQ(LastSent<Welcome>(h.sent, "w1")->drop, std::vector<Lease>{lease});
 }
 
+TEST(RestartTest, ManyJobsArePlannedTurnByTurnInTheOrderOfServiceAndEndAlike) {
+  auto run = [](bool restart) {
+    Harness h(Config{.planned_at_once = 1});
+    std::string text;
+    for (std::string name : {"x", "y", "z"}) {
+      h.SubmitPlan(name, {{.name = name + "1"}, {.name = name + "2", .inputs = {name + "1"}, .candidate = true}}, true, name == "z" ? 5 : 0);
+    }
+    if (restart) h.Restart();
+    auto waiting = [&] {
+      std::string names;
+      for (const auto& [id, job] : h.core->state().jobs) {
+        if (job.planned) continue;
+        names += job.name;
+        auto reason = std::get<NotNow>(Explain(h.core->state(), *h.core->state().FindStep(job.steps[0].key), {h.clock.Monotonic(), h.clock.Wall()})).reason;
+        EXPECT_THAT(reason, testing::HasSubstr("has not come to its job yet"));
+      }
+      std::sort(names.begin(), names.end());
+      return names;
+    };
+    EXPECT_EQ(waiting(), restart ? "xy" : "");
+    if (restart) {
+      EXPECT_LE(h.core->NextDeadline(), h.clock.Monotonic());
+    }
+    h.Join("w1");
+    std::vector<std::string> served;
+    for (served.push_back(h.NameGranted("w1")); h.HasGrant("w1");) {
+      h.Finish("w1");
+      if (h.HasGrant("w1")) served.push_back(h.NameGranted("w1"));
+    }
+    EXPECT_EQ(waiting(), "");
+    for (const auto& [id, job] : h.core->state().jobs) EXPECT_EQ(job.state, JobState::kDone) << job.name;
+    return served;
+  };
+  EXPECT_EQ(run(true), run(false));
+}
+
 TEST(RestartTest, MidRunEqualsUninterrupted) {
   const std::vector<PlanLine> plan = {{.name = "base", .variant = ""},
                                       {.name = "x1", .variant = "x", .inputs = {"base"}},

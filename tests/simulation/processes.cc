@@ -48,7 +48,11 @@ void AgentProcess::Turn() {
 
 Result<std::unique_ptr<CoordinatorProcess>> CoordinatorProcess::Start(const Parts& parts) {
   std::unique_ptr<CoordinatorProcess> process(new CoordinatorProcess(parts));
-  coordinator::ServiceOptions options{.config = {parts.scenario.heartbeat, parts.scenario.lease_timeout}, .host = kHost};
+  coordinator::ServiceOptions options{.host = kHost};
+  options.config.heartbeat = parts.scenario.heartbeat;
+  options.config.lease_timeout = parts.scenario.lease_timeout;
+  // With every other seed a restart plans one job a turn, as with very large queues.
+  if (parts.scenario.seed % 2 == 0) options.config.planned_at_once = 1;
   ASSIGN_OR_RETURN(process->service_, coordinator::Service::Create({&parts.index, &parts.blobs, &parts.clock, "/store"}, options));
   parts.loaded(process->state());
   // A turn takes what has come within a few milliseconds.
