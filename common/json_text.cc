@@ -10,6 +10,13 @@
 namespace pare {
 namespace {
 
+// Of the string at its opening quote, both quotes included.
+size_t SizeOfString(std::string_view text) {
+  size_t at = 1;
+  while (text[at] != '"') at += text[at] == '\\' ? 2 : 1;
+  return at + 1;
+}
+
 // Text that is known to be valid, from a point in it.
 class Cursor {
  public:
@@ -31,19 +38,14 @@ class Cursor {
 
  private:
   void SkipSpace() { rest_.remove_prefix(std::min(rest_.find_first_not_of(" \n\t\r"), rest_.size())); }
-  size_t SizeOfString(size_t begin) const {
-    size_t at = begin + 1;
-    while (rest_[at] != '"') at += rest_[at] == '\\' ? 2 : 1;
-    return at + 1 - begin;
-  }
   size_t SizeOfValue() const {
-    if (Peek() == '"') return SizeOfString(0);
+    if (Peek() == '"') return SizeOfString(rest_);
     if (Peek() != '{' && Peek() != '[') return std::min(rest_.find_first_of(",]} \n\t\r"), rest_.size());
     int depth = 0;
     for (size_t at = 0;; ++at) {
       at = rest_.find_first_of("\"{[]}", at);
       CHECK(at != std::string_view::npos);
-      if (rest_[at] == '"') at += SizeOfString(at) - 1;
+      if (rest_[at] == '"') at += SizeOfString(rest_.substr(at)) - 1;
       else depth += rest_[at] == '{' || rest_[at] == '[' ? 1 : -1;
       if (depth == 0) return at + 1;
     }
@@ -124,8 +126,19 @@ std::vector<std::string_view> ElementsOf(std::string_view list) {
   return elements;
 }
 
-std::string_view FieldOf(std::string_view object, std::string_view name) {
-  for (const JsonField& field : FieldsOf(object)) {
+std::vector<std::string_view> StringsOf(std::string_view value) {
+  std::vector<std::string_view> strings;
+  for (size_t begin = value.find('"'); begin != std::string_view::npos; begin = value.find('"', begin)) {
+    size_t size = SizeOfString(value.substr(begin));
+    strings.push_back(value.substr(begin + 1, size - 2));
+    begin += size;
+  }
+  return strings;
+}
+
+std::string_view FieldOf(std::string_view value, std::string_view name) {
+  if (TypeNameOf(value) != "object") return {};
+  for (const JsonField& field : FieldsOf(value)) {
     if (field.name == name) return field.value;
   }
   return {};

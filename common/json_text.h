@@ -4,6 +4,7 @@
 // Text that Pare writes is Canonical(); text of another sender is valid JSON in whatever form it came.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -44,8 +45,17 @@ struct JsonField {
 };
 std::vector<JsonField> FieldsOf(std::string_view object);
 std::vector<std::string_view> ElementsOf(std::string_view list);
-// The field's value; "" if there is none.
-std::string_view FieldOf(std::string_view object, std::string_view name);
+// Every string in a value of any kind, names of fields too, without its quotes and as it is written.
+std::vector<std::string_view> StringsOf(std::string_view value);
+// The field's value; "" if there is none, also in what is no object.
+std::string_view FieldOf(std::string_view value, std::string_view name);
+// {"role":"<64 digits>", …}, canonical.
+template <typename Tag>
+std::string TextOfIds(const std::map<std::string, Id<Tag>>& ids) {
+  std::string text;
+  for (const auto& [role, id] : ids) ((((text += text.empty() ? "{" : ",") += Canonical(role)) += ":\"") += id.hex()) += '"';
+  return text.empty() ? "{}" : text + "}";
+}
 // "object", "array", "string", "number", "boolean" or "null", of valid text.
 std::string_view TypeNameOf(std::string_view value);
 

@@ -52,10 +52,7 @@ std::string Ahead(const State& state, const Step& step) {
 }
 
 Decision ExplainReady(const State& state, const Step& step, Now now) {
-  bool unplanned = std::any_of(step.wanted_by.begin(), step.wanted_by.end(), [&](const std::string& id) {
-    return state.jobs.at(id).state == JobState::kRunning && !state.jobs.at(id).planned;
-  });
-  if (!step.queued && unplanned) return NotNow{"the coordinator has started again and has not come to its job yet", {}};
+  if (!step.queued && state.AwaitsPlan(step)) return NotNow{"the coordinator has started again and has not come to its job yet", {}};
   if (!step.queued) return NotNow{"its job is paused: `pare resume` lets it go on", {}};
   if (step.not_before > now.monotonic) {
     return NotNow{"it is tried again in " + std::to_string((step.not_before - now.monotonic).count()) + " ms after " + step.error_class + ": " +

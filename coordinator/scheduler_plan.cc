@@ -29,8 +29,7 @@ void Scheduler::PlanRestored() {
 
 void Scheduler::Replan(Job& job) {
   dirty_.erase(job.id);
-  bool first = !job.planned;
-  if (first) unplanned_.erase({-job.priority, job.number, job.id});
+  bool first = unplanned_.erase({-job.priority, job.number, job.id}) != 0;
   job.planned = true;
   if (job.finished()) return;
   if (!LoadRecipe(job)) {
@@ -94,8 +93,8 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
     step.key = planned.key;
     step.kind = planned.spec.kind;
     step.device = planned.spec.device;
-    step.spec = SpecText(recipes::ToJson(planned.spec), state_.texts);
     step.inputs = planned.spec.inputs;
+    step.spec = SpecText(recipes::ToJson(planned.spec), step.inputs, state_.texts);
     step.since = now_.wall;
     for (const auto& [role, input] : step.inputs) {
       auto from = state_.steps.find(input);

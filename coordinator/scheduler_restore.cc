@@ -35,9 +35,9 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     Step& step = state_.steps[row.key];
     step.key = row.key;
     step.kind = row.kind;
-    step.spec = SpecText(row.spec, state_.texts);
     step.device = DeviceOf(row.spec);
     step.inputs = InputsOf(row.spec);
+    step.spec = SpecText(row.spec, step.inputs, state_.texts);
     step.since = now_.wall;
     step.failures = row.attempts;
     step.error_class = row.error_class;

@@ -19,7 +19,6 @@ using SharedText = std::shared_ptr<const std::string>;
 class TextPool {
  public:
   SharedText Keep(std::string_view text);
-  size_t size() const { return texts_.size(); }
 
  private:
   struct ByText {
@@ -35,10 +34,10 @@ class TextPool {
 class SpecText {
  public:
   SpecText() = default;  // storage::kNoSpec
-  // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces.
-  SpecText(const JsonText& spec, TextPool& pool);
+  // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces. `inputs`: InputsOf(spec).
+  SpecText(const JsonText& spec, const std::map<std::string, StepKey>& inputs, TextPool& pool);
 
-  // The spec that it was made of. `inputs`: InputsOf(spec).
+  // The spec that it was made of, with the same inputs.
   JsonText With(const std::map<std::string, StepKey>& inputs) const;
   bool none() const { return before_ == nullptr; }
 

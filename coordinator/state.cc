@@ -99,6 +99,13 @@ const Step* State::FindStep(const StepKey& key) const {
   return it == steps.end() ? nullptr : &it->second;
 }
 
+bool State::AwaitsPlan(const Step& step) const {
+  return std::any_of(step.wanted_by.begin(), step.wanted_by.end(), [this](const std::string& id) {
+    const Job& job = jobs.at(id);
+    return job.state == JobState::kRunning && !job.planned;
+  });
+}
+
 const ArtifactRecord* State::ArtifactOf(const StepKey& key) const {
   const Step* step = FindStep(key);
   if (step == nullptr || step->artifact.is_none()) return nullptr;

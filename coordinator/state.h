@@ -216,6 +216,8 @@ struct State {
   // The job of an id, a unique prefix of one, or "last". kNotFound, or kInvalid for an ambiguous prefix.
   Result<const Job*> FindJob(std::string_view text) const;
   const Step* FindStep(const StepKey& key) const;
+  // A running job wants the step, and a restart has not come to that job yet.
+  bool AwaitsPlan(const Step& step) const;
   const ArtifactRecord* ArtifactOf(const StepKey& key) const;  // null unless done
 };
 

@@ -10,8 +10,6 @@ Json ToJson(const Artifact& artifact) {
   return {{"format", 1}, {"kind", artifact.kind}, {"step", artifact.step.hex()}, {"blobs", std::move(blobs)}, {"results", artifact.results}};
 }
 
-Result<Artifact> ArtifactFromJson(const Json& json) { return ArtifactFromText(JsonText(json)); }
-
 Result<Artifact> HeadFromText(const JsonText& manifest) {
   if (TypeNameOf(manifest.text()) != "object") {
     return Error{ErrorCode::kCorrupt, "artifact manifest: expected an object, found " + std::string(TypeNameOf(manifest.text()))};

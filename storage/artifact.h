@@ -32,7 +32,6 @@ struct Artifact {
 };
 
 Json ToJson(const Artifact& artifact);
-Result<Artifact> ArtifactFromJson(const Json& json);
 Result<Artifact> ArtifactFromText(const JsonText& manifest);
 // All but the results, which grow with the model.
 Result<Artifact> HeadFromText(const JsonText& manifest);

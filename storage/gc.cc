@@ -226,9 +226,9 @@ std::function<std::optional<Artifact>(const BlobFile&)> ManifestReader(const Sto
     if (!mapped.ok()) return std::nullopt;
     std::string_view text(reinterpret_cast<const char*>(mapped->bytes.data()), mapped->bytes.size());
     if (!text.starts_with("{\"blobs\":")) return std::nullopt;  // canonical JSON of a manifest begins so
-    auto json = ParseJson(text, "manifest");
+    auto json = JsonText::Read(text, "manifest");
     if (!json.ok()) return std::nullopt;
-    auto artifact = ArtifactFromJson(*json);
+    auto artifact = ArtifactFromText(*json);
     if (!artifact.ok()) return std::nullopt;
     return *std::move(artifact);
   };
@@ -282,14 +282,9 @@ bool MatchesPattern(std::string_view pattern, std::string_view text) {
 
 void CollectDigests(const JsonText& json, const std::function<void(const Digest&)>& found) {
   constexpr size_t kDigits = 2 * Digest::kBytes;
-  std::string_view text = json.text();
-  for (size_t begin = text.find('"'); begin != std::string_view::npos;) {
-    size_t end = begin + 1;
-    while (text[end] != '"') end += text[end] == '\\' ? 2 : 1;
-    if (end - begin == kDigits + 1) {
-      if (auto digest = Digest::FromHex(text.substr(begin + 1, kDigits)); digest.ok()) found(*digest);
-    }
-    begin = text.find('"', end + 1);
+  for (std::string_view text : StringsOf(json.text())) {
+    if (text.size() != kDigits) continue;
+    if (auto digest = Digest::FromHex(text); digest.ok()) found(*digest);
   }
 }
 

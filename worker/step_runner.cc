@@ -87,11 +87,9 @@ Json ToJson(Assignment a) {
 }
 
 JsonText ToText(const Assignment& a, const JsonText& spec, const JsonText& data, const JsonText& hints) {
-  std::string inputs;
-  for (const auto& [role, artifact] : a.inputs) ((((inputs += inputs.empty() ? "" : ",") += Canonical(role)) += ":\"") += artifact.hex()) += '"';
   std::string text = "{\"attempt\":" + std::to_string(a.attempt);
   ((text += ",\"data\":") += data.text()) += ",\"hints\":";
-  (((text += hints.text()) += ",\"inputs\":{") += inputs) += "},\"key\":\"";
+  (((text += hints.text()) += ",\"inputs\":") += TextOfIds(a.inputs)) += ",\"key\":\"";
   ((text += a.key.hex()) += "\",\"lease_epoch\":") += std::to_string(a.lease_epoch);
   ((text += ",\"snapshot\":\"") += HexOrEmpty(a.snapshot)) += "\",\"spec\":";
   ((text += spec.text()) += ",\"weights\":\"") += HexOrEmpty(a.weights);

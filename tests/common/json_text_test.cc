@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -104,7 +105,7 @@ TEST(JsonTextTest, RefusesWhatTheLibraryRefuses) {
 TEST(JsonTextTest, AgreesWithTheLibraryOnRareForms) {
   for (const char* text : {"", " ", "-", "-0", "-0.0", "0", "00", "01", "1.", ".5", "1e5", "1E+5", "1e", "1e-400", "1e400", "4.9e-324", "18446744073709551615",
                            "18446744073709551616", "-9223372036854775808", "-9223372036854775809", "123456789012345678901234567890", "true ", "tru", "nul", "null1",
-                           "[1,]", "[,1]", "{\"a\":1,}", "{\"a\":1,\"a\":[2]}", "{\"a\" :\t1 }\r\n", "{1:2}", "{\"a\"}", "\"\\ud83d\\ude00\"", "\"\\ud83d\"", "\"\\u00\"",
+                           "[1,]", "[,1]", "{\"a\":1,}", "{\"a\":1,\"a\":[2]}", "{\"a\" :\t1 }\r\n", "{1:2}", "{\"a\"}", "\"\\ud83d\\ude00\"", "\"\\ud83d\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\\u00\"",
                            "\"\\", "\"a", "\xef\xbb\xbf[1]", "[1]x", "[1][2]", "\"\xc3\xa9\"", "\"\xc3\"", "\"\xed\xa0\x80\"", "\"\x1f\"", "//\n1", "[[[[]]],{}]", "NaN", "Infinity"}) {
     EXPECT_EQ(CheckJson(text, "x").ok(), ParseJson(text, "x").ok()) << text;
   }
@@ -156,6 +157,36 @@ TEST(JsonTextTest, ElementsOfAListAreThoseOfItsTree) {
       ASSERT_EQ(TypeNameOf(element), built.back().type_name());
     }
     ASSERT_EQ(built, list) << text;
+  }
+}
+
+TEST(JsonTextTest, StringsOfAValueAreThoseOfItsTree) {
+  Source source(5);
+  std::function<void(const Json&, std::vector<std::string>&)> collect = [&](const Json& value, std::vector<std::string>& strings) {
+    if (value.is_string()) strings.push_back(value);
+    for (const auto& [name, inner] : value.items()) {
+      if (value.is_object()) strings.push_back(name);
+      if (value.is_structured()) collect(inner, strings);
+    }
+  };
+  for (int i = 0; i < 5'000; ++i) {
+    Json value = source.Value(4);
+    std::vector<std::string> expected, found;
+    collect(value, expected);
+    std::string layout = source.Layout(value);
+    for (std::string_view text : StringsOf(layout)) found.push_back(Json::parse('"' + std::string(text) + '"'));
+    ASSERT_EQ(found, expected) << Canonical(value);
+  }
+}
+
+TEST(JsonTextTest, IdsAreWrittenAsTheirTree) {
+  std::map<std::string, Digest> ids;
+  Json tree = Json::object();
+  EXPECT_EQ(TextOfIds(ids), Canonical(tree));
+  for (const char* role : {"model", "candidate/a \"quoted\" é", ""}) {
+    ids[role] = DigestOf(std::string_view(role));
+    tree[role] = ids[role].hex();
+    EXPECT_EQ(TextOfIds(ids), Canonical(tree));
   }
 }
 

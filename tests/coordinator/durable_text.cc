@@ -1,7 +1,5 @@
 #include "tests/coordinator/durable_text.h"
 
-#include <algorithm>
-
 namespace pare::coordinator {
 namespace {
 
@@ -25,11 +23,7 @@ void AppendJob(const Job& job, std::string& text) {
 
 // Or as soon as the restart comes to its job.
 bool IsQueued(const State& state, const Step& step) {
-  if (step.queued) return true;
-  if (step.state != StepState::kReady || step.local) return false;
-  return std::any_of(step.wanted_by.begin(), step.wanted_by.end(), [&](const std::string& id) {
-    return state.jobs.at(id).state == JobState::kRunning && !state.jobs.at(id).planned;
-  });
+  return step.queued || (step.state == StepState::kReady && !step.local && state.AwaitsPlan(step));
 }
 
 void AppendStep(const State& state, const Step& step, std::string& text) {

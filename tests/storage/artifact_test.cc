@@ -66,18 +66,18 @@ TEST_F(ArtifactTest, AManifestThatIsNotOneIsRefused) {
   for (const char* field : {"format", "kind", "step", "blobs", "results"}) {
     Json missing = good, wrong = good;
     missing.erase(field);
-    EXPECT_FALSE(ArtifactFromJson(missing).ok()) << field;
+    EXPECT_FALSE(ArtifactFromText(missing).ok()) << field;
     wrong[field] = Json::array();
-    EXPECT_EQ(ArtifactFromJson(wrong).ok(), std::string(field) == "results") << field;
+    EXPECT_EQ(ArtifactFromText(wrong).ok(), std::string(field) == "results") << field;
   }
   Json newer = good;
   newer["format"] = 2;
-  EXPECT_EQ(CodeOf(ArtifactFromJson(newer)), ErrorCode::kVersion);
+  EXPECT_EQ(CodeOf(ArtifactFromText(newer)), ErrorCode::kVersion);
   Json blob = good;
   blob["blobs"]["checkpoint"]["digest"] = "abc";
-  EXPECT_FALSE(ArtifactFromJson(blob).ok());
-  EXPECT_FALSE(ArtifactFromJson(Json::array()).ok());
-  EXPECT_FALSE(ArtifactFromJson(Json(nullptr)).ok());
+  EXPECT_FALSE(ArtifactFromText(blob).ok());
+  EXPECT_FALSE(ArtifactFromText(Json::array()).ok());
+  EXPECT_FALSE(ArtifactFromText(Json(nullptr)).ok());
 }
 
 TEST_F(ArtifactTest, ABlobThatIsNoManifestIsTold) {

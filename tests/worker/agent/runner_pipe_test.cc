@@ -48,6 +48,7 @@ RC_GTEST_PROP(RunnerPipeTest, AnAssignmentSurvivesTheTrip, ()) {
   a.hints = {{"h", *rc::gen::arbitrary<double>()}};
   a.snapshot = MaybeDigest();
   Json json = ToJson(a);
+  RC_ASSERT(ToText(a, a.spec, a.data, a.hints).text() == Canonical(json));
   Result<Assignment> read = AssignmentFromJson(*ParseJson(Canonical(json), "test"));
   RC_ASSERT(read.ok());
   RC_ASSERT(ToJson(*read) == json);
