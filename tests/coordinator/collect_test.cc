@@ -26,7 +26,8 @@ class CollectTest : public testing::Test {
       if (row.manifest.Tree()["kind"] != "checkpoint" || registered) continue;
       row.collected_ms = 5;
       rows.push_back(row);
-      for (const Json& blob : row.manifest.Tree()["blobs"]) site.blobs.lost.insert(*Digest::FromHex(blob["digest"].get<std::string>()));
+      Json manifest = row.manifest.Tree();
+      for (const Json& blob : manifest["blobs"]) site.blobs.lost.insert(*Digest::FromHex(blob["digest"].get<std::string>()));
     }
     ASSERT_GT(rows.size(), 3u);
     ASSERT_TRUE(site.index.Commit(rows).ok());
