@@ -127,6 +127,7 @@ void AgentCore::Drop(const Lease& lease, const std::string& reason) {
 // ---- runner ----
 
 void AgentCore::On(const RunnerReported& event) {
+  if (runner_ == RunnerState::kNone) return;  // none was launched
   std::visit([this](const auto& e) { OnRunner(e); }, event.event);
 }
 
@@ -163,7 +164,6 @@ void AgentCore::OnRunner(const StepStopped& stopped) {
 }
 
 void AgentCore::OnRunner(const RunnerLost& lost) {
-  if (runner_ == RunnerState::kNone) return;  // none was launched: there is nothing to replace
   bool was_ready = runner_ == RunnerState::kReady;
   Warn("runner lost: " + lost.message);
   cached_.clear();
