@@ -16,7 +16,7 @@ namespace {
 enum class Known { kNothing, kDone, kFailed };  // of a step; failed: it would fail again
 
 // Asks for the keys that `known` lacks. Nothing is known where there is no store yet.
-Status LearnKeys(const Target& target, const std::vector<recipes::PlannedStep>& plan, std::map<StepKey, Known>& known) {
+Status LearnKeys(const Target& target, const recipes::PlannedSteps& plan, std::map<StepKey, Known>& known) {
   Json keys = Json::array();
   for (const recipes::PlannedStep& step : plan) {
     if (known.emplace(step.key, Known::kNothing).second) keys.push_back(step.key.hex());
@@ -34,8 +34,8 @@ Status LearnKeys(const Target& target, const std::vector<recipes::PlannedStep>& 
 }
 
 // All steps of the job if nothing more fails than what is known to.
-Result<std::vector<recipes::PlannedStep>> PlanWith(const Target& target, const recipes::ResolvedRecipe& resolved, std::map<StepKey, Known>& known) {
-  std::vector<recipes::PlannedStep> plan = recipes::FullPlan(resolved);
+Result<recipes::PlannedSteps> PlanWith(const Target& target, const recipes::ResolvedRecipe& resolved, std::map<StepKey, Known>& known) {
+  recipes::PlannedSteps plan = recipes::FullPlan(resolved);
   recipes::Outcomes outcomes;
   for (size_t before = 1; before != known.size();) {  // a failure makes another decision step, with another key
     before = known.size();

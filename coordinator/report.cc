@@ -11,7 +11,7 @@ namespace pare::coordinator {
 namespace {
 
 // The job's plan with all that is known: says which steps are candidates of which checkpoint, also for a finished job.
-std::vector<recipes::PlannedStep> PlanOf(const QueryContext& context, const Job& job, recipes::ResolvedRecipe* recipe, Json* advice) {
+recipes::PlannedSteps PlanOf(const QueryContext& context, const Job& job, recipes::ResolvedRecipe* recipe, Json* advice) {
   auto json = ParseJson(job.resolved.text(), "resolved recipe");
   if (!json.ok()) return {};
   auto resolved = recipes::ResolvedRecipeFromJson(*json);
@@ -29,7 +29,7 @@ std::vector<recipes::PlannedStep> PlanOf(const QueryContext& context, const Job&
 }
 
 // What was measured against each other on the same samples (step kind compare).
-Json ComparisonLines(const QueryContext& context, const std::vector<recipes::PlannedStep>& plan) {
+Json ComparisonLines(const QueryContext& context, const recipes::PlannedSteps& plan) {
   std::map<StepKey, std::string> models;  // by evaluation: the step whose network it measured
   for (const recipes::PlannedStep& planned : plan) {
     if (planned.spec.kind == "evaluate") models.emplace(planned.key, planned.model_step);
@@ -68,7 +68,7 @@ Json CheckpointLine(const QueryContext& context, const Step& step, const Measure
   return line;
 }
 
-Json BaselineLine(const QueryContext& context, const Job& job, const std::vector<recipes::PlannedStep>& plan, const Measurements& measurements) {
+Json BaselineLine(const QueryContext& context, const Job& job, const recipes::PlannedSteps& plan, const Measurements& measurements) {
   std::string name;
   for (const recipes::PlannedStep& planned : plan) {
     if (planned.spec.kind == "evaluate" && !planned.candidate && planned.variant.empty() && name.empty()) name = planned.model_step;
@@ -81,7 +81,7 @@ Json BaselineLine(const QueryContext& context, const Job& job, const std::vector
   return line;
 }
 
-Json DecisionOf(const QueryContext& context, const std::vector<recipes::PlannedStep>& plan) {
+Json DecisionOf(const QueryContext& context, const recipes::PlannedSteps& plan) {
   for (const recipes::PlannedStep& planned : plan) {
     const ArtifactRecord* artifact = planned.local ? context.state.ArtifactOf(planned.key) : nullptr;
     if (artifact != nullptr) return artifact->results;
@@ -89,7 +89,7 @@ Json DecisionOf(const QueryContext& context, const std::vector<recipes::PlannedS
   return nullptr;
 }
 
-Json CandidateLines(const QueryContext& context, const Job& job, const std::vector<recipes::PlannedStep>& plan, const Measurements& measurements,
+Json CandidateLines(const QueryContext& context, const Job& job, const recipes::PlannedSteps& plan, const Measurements& measurements,
                     const Json& decision) {
   std::map<std::string, std::pair<int64_t, Json>> ranks;  // step → place, met
   Json ranking = At(decision, {"ranking"});
@@ -163,7 +163,7 @@ Json WorkLine(const QueryContext& context, const Job& job) {
 Json Report(const QueryContext& context, const Job& job) {
   recipes::ResolvedRecipe recipe;
   Json warnings = Json::array();
-  std::vector<recipes::PlannedStep> plan = PlanOf(context, job, &recipe, &warnings);
+  recipes::PlannedSteps plan = PlanOf(context, job, &recipe, &warnings);
   Measurements measurements = MeasurementsOf(context.state, job);
   Json decision = DecisionOf(context, plan);
   Json failed = Json::array();

@@ -50,7 +50,7 @@ namespace pare::coordinator {
 
 // The pure functions of recipes/, as values so that tests can plan graphs of their own.
 struct Planner {
-  std::function<std::vector<recipes::PlannedStep>(const recipes::ResolvedRecipe&, const recipes::Outcomes&)> next;
+  std::function<recipes::PlannedSteps(const recipes::ResolvedRecipe&, const recipes::Outcomes&)> next;
   std::function<Json(const recipes::PlannedStep&, const recipes::ResolvedRecipe&, const recipes::Outcomes&)> decide;
   // Predicted milliseconds of a step, for the critical path.
   std::function<int64_t(const recipes::PlannedStep&, const recipes::ResolvedRecipe&)> cost;
@@ -182,14 +182,14 @@ class Scheduler {
   void PlanRestored();  // some of the jobs that were read at the restart, in the order in which they are served
   void Replan(Job& job);
   void GiveUp(Job& job, const std::string& why);  // it fails and wants nothing any more
-  size_t OpenSteps(const Job& job, const std::vector<recipes::PlannedStep>& plan) const;
-  bool AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& plan);
+  size_t OpenSteps(const Job& job, const recipes::PlannedSteps& plan) const;
+  bool AdoptPlan(Job& job, const recipes::PlannedSteps& plan);
   Step& AdoptStep(Job& job, const recipes::PlannedStep& planned);
   JobStep& AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned);
   void SetWanted(Job& job, JobStep& in_job, bool wanted);
-  void DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& plan);
-  bool DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& plan);
-  void UpdateChains(Job& job, const std::vector<recipes::PlannedStep>& plan);
+  void DropUnwanted(Job& job, const recipes::PlannedSteps& plan);
+  bool DecideLocal(Job& job, const recipes::PlannedSteps& plan);
+  void UpdateChains(Job& job, const recipes::PlannedSteps& plan);
   void CheckFinished(Job& job);
   // Recipes and plans are trees that take kilobytes a step: only those of the jobs planned last stay in memory.
   bool LoadRecipe(Job& job);  // false: job.message says why it cannot be read

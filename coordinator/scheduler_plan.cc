@@ -36,7 +36,7 @@ void Scheduler::Replan(Job& job) {
     return GiveUp(job, job.message);
   }
   bool runs = job.state == JobState::kRunning;  // a paused job knows what it wants, but decides and ends nothing
-  std::vector<recipes::PlannedStep> plan;
+  recipes::PlannedSteps plan;
   do {
     plan = planner_.next(*job.recipe, job.outcomes);
     if (plan.size() > kMaxStepsPerJob) {
@@ -59,7 +59,7 @@ void Scheduler::GiveUp(Job& job, const std::string& why) {
   DropRecipe(job);
 }
 
-size_t Scheduler::OpenSteps(const Job& job, const std::vector<recipes::PlannedStep>& plan) const {
+size_t Scheduler::OpenSteps(const Job& job, const recipes::PlannedSteps& plan) const {
   std::vector<StepKey> open;
   for (const recipes::PlannedStep& planned : plan) {
     if (job.outcomes.count(planned.key) == 0) open.push_back(planned.key);
@@ -68,7 +68,7 @@ size_t Scheduler::OpenSteps(const Job& job, const std::vector<recipes::PlannedSt
   return static_cast<size_t>(std::unique(open.begin(), open.end()) - open.begin());
 }
 
-bool Scheduler::AdoptPlan(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan) {
   bool learnt = false;
   for (const recipes::PlannedStep& planned : plan) {
     Step& step = AdoptStep(job, planned);
@@ -94,7 +94,7 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
     step.kind = planned.spec.kind;
     step.device = planned.spec.device;
     step.inputs = planned.spec.inputs;
-    step.spec = SpecText(recipes::ToJson(planned.spec), step.inputs, state_.texts);
+    step.spec = SpecText(planned.spec_text, step.inputs, state_.texts);
     step.since = now_.wall;
     for (const auto& [role, input] : step.inputs) {
       auto from = state_.steps.find(input);
@@ -104,7 +104,7 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
     WriteStep(step);
   }
   step.local = planned.local;
-  step.hints = JsonText::Of(state_.texts.Keep(Canonical(planned.hints)));
+  step.hints = JsonText::Of(state_.texts.Keep(planned.hints.text()));
   if (step.cost < 0) step.cost = planned.local ? 0 : planner_.cost(planned, *job.recipe);
   JobStep& in_job = AdoptName(job, step, planned);
   in_job.candidate = planned.candidate;
@@ -160,7 +160,7 @@ void Scheduler::Unwant(Job& job, Step& step, const std::string& reason) {
   }
 }
 
-void Scheduler::DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+void Scheduler::DropUnwanted(Job& job, const recipes::PlannedSteps& plan) {
   std::set<std::string> names;
   std::set<StepKey> keys;
   for (const recipes::PlannedStep& planned : plan) {
@@ -176,7 +176,7 @@ void Scheduler::DropUnwanted(Job& job, const std::vector<recipes::PlannedStep>& 
   }
 }
 
-bool Scheduler::DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+bool Scheduler::DecideLocal(Job& job, const recipes::PlannedSteps& plan) {
   bool decided = false;
   for (const recipes::PlannedStep& planned : plan) {
     if (!planned.local || job.outcomes.count(planned.key) != 0) continue;
@@ -196,7 +196,7 @@ bool Scheduler::DecideLocal(Job& job, const std::vector<recipes::PlannedStep>& p
 }
 
 // The plan is in topological order, so one walk from its end knows the work that hangs on every step.
-void Scheduler::UpdateChains(Job& job, const std::vector<recipes::PlannedStep>& plan) {
+void Scheduler::UpdateChains(Job& job, const recipes::PlannedSteps& plan) {
   std::map<StepKey, int64_t> after;
   for (auto planned = plan.rbegin(); planned != plan.rend(); ++planned) {
     Step& step = state_.steps.at(planned->key);

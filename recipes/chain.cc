@@ -8,6 +8,16 @@
 #include "recipes/schema.h"
 
 namespace pare::recipes {
+namespace {
+
+JsonText With(const JsonText& hints, const Json& more) {
+  if (more.empty()) return hints;
+  Json all = hints.Tree();
+  all.update(more);
+  return all;
+}
+
+}  // namespace
 
 Chain::Chain(PlanBuilder& builder, std::string variant, size_t items)
     : builder_(builder), variant_(std::move(variant)), model_(builder.baseline()), outline_(builder.dense()), epochs_(builder.baseline_epochs()),
@@ -65,7 +75,7 @@ void Chain::Advance(const std::string& kind, Json params, std::map<std::string, 
   outline_.doubts.clear();
   inputs.try_emplace("model", model_.key);
   PlannedStep step = builder_.Make(model_.name, variant_, kind, std::move(params), std::move(inputs), reads_data);
-  step.hints.update(hints);
+  step.hints = With(step.hints, hints);
   model_.key = builder_.AddModel(std::move(step), outline_, graph_);
   evaluated_ = false;
 }
@@ -73,7 +83,7 @@ void Chain::Advance(const std::string& kind, Json params, std::map<std::string, 
 StepKey Chain::Helper(const std::string& name, const std::string& kind, Json params, std::map<std::string, StepKey> inputs, bool reads_data,
                       const Json& hints) {
   PlannedStep step = builder_.MakeShared(name, kind, std::move(params), std::move(inputs), reads_data);
-  step.hints.update(hints);
+  step.hints = With(step.hints, hints);
   return builder_.Has(step.key) ? step.key : builder_.Add(std::move(step));
 }
 

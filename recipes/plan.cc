@@ -48,8 +48,8 @@ std::shared_ptr<const Plan> MakePlan(const ResolvedRecipe& recipe) {
 PlannedStep PromoteStep(const Plan& plan, std::map<std::string, StepKey> inputs) {
   PlannedStep step;
   step.name = "promote";
-  step.spec = {"promote", plan.promote, std::move(inputs), Json(), plan.seed, plan.device};
-  step.key = KeyOf(step.spec);
+  step.spec = {"promote", plan.promote, std::move(inputs), JsonText(), plan.seed, plan.device};
+  step.Seal();
   step.hints = plan.hints;
   step.local = true;
   return step;

@@ -48,7 +48,7 @@ struct Plan {
   Json promote;                          // params of the promote step; null: nothing is promoted
   uint64_t seed = 0;
   std::string device;
-  Json hints;
+  JsonText hints;
   model::GraphInfo info;
   std::map<std::string, methods::Outline> left;  // by variant: the network at its end
   std::vector<Remark> refusals;  // steps that make no sense where they stand; a recipe with any is not resolved

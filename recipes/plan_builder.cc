@@ -53,7 +53,7 @@ PlanBuilder::PlanBuilder(const ResolvedRecipe& recipe) : recipe_(recipe), tree_(
   plan_.seed = tree_.at("seed").get<uint64_t>();
   plan_.device = tree_.at("device").get<std::string>();
   const Json& snapshot = tree_.at("snapshot");
-  plan_.hints = {{"snapshot_every_epochs", snapshot.at("every_epochs")}, {"snapshot_every_seconds", snapshot.at("every_seconds")}};
+  plan_.hints = Json{{"snapshot_every_epochs", snapshot.at("every_epochs")}, {"snapshot_every_seconds", snapshot.at("every_seconds")}};
   if (tree_.contains("promote")) {
     const Json& promote = tree_.at("promote");
     plan_.promote = {{"goal", tree_.at("goal")}, {"as", promote.at("as")}, {"keep_best_effort", promote.at("keep_best_effort")}};
@@ -76,8 +76,8 @@ PlannedStep PlanBuilder::Make(std::string name, std::string variant, std::string
   PlannedStep step;
   step.name = std::move(name);
   step.variant = std::move(variant);
-  step.spec = {std::move(kind), std::move(params), std::move(inputs), reads_data ? data_ : Json(), seed.value_or(plan_.seed), plan_.device};
-  step.key = KeyOf(step.spec);
+  step.spec = {std::move(kind), std::move(params), std::move(inputs), reads_data ? data_ : JsonText(), seed.value_or(plan_.seed), plan_.device};
+  step.Seal();
   step.hints = plan_.hints;
   return step;
 }

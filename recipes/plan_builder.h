@@ -63,7 +63,7 @@ class PlanBuilder {
 
   const ResolvedRecipe& recipe_;
   const Json& tree_;
-  Json data_;
+  JsonText data_;
   Plan plan_;
   methods::Outline dense_;
   PlannedModel init_, baseline_;

@@ -17,18 +17,20 @@ std::shared_ptr<const Plan> PlanOf(const ResolvedRecipe& recipe) {
 
 // The plan with `outcome(key)` telling what is known: nothing yet, true done, false failed for good.
 template <typename OutcomeOf>
-std::vector<PlannedStep> Wanted(const Plan& plan, OutcomeOf outcome) {
-  std::vector<PlannedStep> wanted;
+PlannedSteps Wanted(const std::shared_ptr<const Plan>& shared, OutcomeOf outcome) {
+  const Plan& plan = *shared;
+  auto of_plan = [&](const PlannedStep& step) { return PlannedSteps::Shared(shared, &step); };
+  PlannedSteps wanted;
   std::set<StepKey> dead;                  // failed, or built on what failed
   std::map<std::string, StepKey> measured;  // inputs of the decision
   std::vector<size_t> evaluated;
   bool finished = true;
-  wanted.reserve(plan.chains.size() + plan.tests.size() + 1);
+  wanted.Reserve(plan.chains.size() + plan.tests.size() + 1);
   for (size_t i = 0; i < plan.chains.size(); ++i) {
     const PlannedStep& step = plan.chains[i];
     const auto& inputs = step.spec.inputs;
     bool alive = dead.empty() || std::none_of(inputs.begin(), inputs.end(), [&](const auto& input) { return dead.count(input.second) != 0; });
-    if (alive) wanted.push_back(step);
+    if (alive) wanted.Add(of_plan(step));
     std::optional<bool> known = alive ? outcome(step.key) : std::optional<bool>(false);
     finished = finished && known.has_value();
     if (known == false) dead.insert(step.key);
@@ -39,10 +41,10 @@ std::vector<PlannedStep> Wanted(const Plan& plan, OutcomeOf outcome) {
   // Without a baseline there is nothing to compare with, hence no decision and no reading of the test split.
   if (!finished || measured.count("baseline") == 0) return wanted;
   if (!plan.promote.is_null()) {
-    wanted.push_back(PromoteStep(plan, std::move(measured)));
+    wanted.Add(PromoteStep(plan, std::move(measured)));
     if (!outcome(wanted.back().key).has_value()) return wanted;
   }
-  for (size_t i : evaluated) wanted.push_back(plan.tests.at(i));
+  for (size_t i : evaluated) wanted.Add(of_plan(plan.tests.at(i)));
   std::set<StepKey> alive;
   for (const PlannedStep& step : plan.afterwards) {
     if (alive.empty()) for (const PlannedStep& earlier : wanted) alive.insert(earlier.key);
@@ -50,22 +52,27 @@ std::vector<PlannedStep> Wanted(const Plan& plan, OutcomeOf outcome) {
     bool possible = std::all_of(inputs.begin(), inputs.end(), [&](const auto& input) { return alive.count(input.second) != 0 && outcome(input.second) != false; });
     if (!possible) continue;
     alive.insert(step.key);
-    wanted.push_back(step);
+    wanted.Add(of_plan(step));
   }
   return wanted;
 }
 
 }  // namespace
 
-std::vector<PlannedStep> Next(const ResolvedRecipe& recipe, const Outcomes& outcomes) {
-  return Wanted(*PlanOf(recipe), [&](const StepKey& key) {
+void PlannedStep::Seal() {
+  spec_text = ToText(spec);
+  key = KeyOf(spec_text);
+}
+
+PlannedSteps Next(const ResolvedRecipe& recipe, const Outcomes& outcomes) {
+  return Wanted(PlanOf(recipe), [&](const StepKey& key) {
     auto it = outcomes.find(key);
     return it == outcomes.end() ? std::optional<bool>() : std::optional<bool>(it->second.done);
   });
 }
 
-std::vector<PlannedStep> FullPlan(const ResolvedRecipe& recipe) {
-  return Wanted(*PlanOf(recipe), [](const StepKey&) { return std::optional<bool>(true); });
+PlannedSteps FullPlan(const ResolvedRecipe& recipe) {
+  return Wanted(PlanOf(recipe), [](const StepKey&) { return std::optional<bool>(true); });
 }
 
 Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe) {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "recipes/recipe.h"
@@ -18,14 +20,51 @@ struct PlannedStep {
   std::string name;     // unique within the job: "baseline", "iterative/03-retrain", "promote"
   std::string variant;  // empty: not of one variant
   StepSpec spec;
-  StepKey key;
+  JsonText spec_text;  // ToText(spec)
+  StepKey key;         // KeyOf(spec)
   // True: decided by the coordinator itself with RunLocalStep; never sent to a worker.
   bool local = false;
   // True: a candidate's evaluation (its "model" input is the candidate's checkpoint).
   bool candidate = false;
   std::string model_step;  // for evaluations: name of the step that made the model
   // How to run, never what: {"snapshot_every_epochs": 1, "snapshot_every_seconds": 0}. Not part of the key.
-  Json hints = Json::object();
+  JsonText hints = Json::object();
+
+  // Works out spec_text and key.
+  void Seal();
+};
+
+// Planned steps in order. They are shared, not copied: those of a plan stay where they are.
+class PlannedSteps {
+ public:
+  using Shared = std::shared_ptr<const PlannedStep>;
+
+  PlannedSteps() = default;
+  void Add(Shared step) { steps_.push_back(std::move(step)); }
+  void Add(PlannedStep step) { Add(std::make_shared<const PlannedStep>(std::move(step))); }
+  void Reserve(size_t size) { steps_.reserve(size); }
+
+  // Over `const PlannedStep&`.
+  template <typename Base>
+  struct Iterator : Base {
+    using value_type = PlannedStep;
+    using reference = const PlannedStep&;
+    using pointer = const PlannedStep*;
+    explicit Iterator(Base base) : Base(base) {}
+    reference operator*() const { return **static_cast<const Base&>(*this); }
+    pointer operator->() const { return &**this; }
+  };
+  auto begin() const { return Iterator(steps_.begin()); }
+  auto end() const { return Iterator(steps_.end()); }
+  auto rbegin() const { return Iterator(steps_.rbegin()); }
+  auto rend() const { return Iterator(steps_.rend()); }
+  size_t size() const { return steps_.size(); }
+  bool empty() const { return steps_.empty(); }
+  const PlannedStep& operator[](size_t at) const { return *steps_[at]; }
+  const PlannedStep& back() const { return *steps_.back(); }
+
+ private:
+  std::vector<Shared> steps_;
 };
 
 struct StepOutcome {
@@ -38,10 +77,10 @@ using Outcomes = std::map<StepKey, StepOutcome>;
 // Every step the job wants, in a fixed topological order; finished ones are included. A step whose input failed is not
 // wanted. Steps that depend on results (promote: over the evaluations that succeeded) appear once those are known, or
 // failed for good. The job is finished when every wanted step has an outcome.
-std::vector<PlannedStep> Next(const ResolvedRecipe& recipe, const Outcomes& outcomes);
+PlannedSteps Next(const ResolvedRecipe& recipe, const Outcomes& outcomes);
 
 // All steps that will run if every step succeeds: what `pare plan` shows and a submit predicts.
-std::vector<PlannedStep> FullPlan(const ResolvedRecipe& recipe);
+PlannedSteps FullPlan(const ResolvedRecipe& recipe);
 
 // Doubts that only results can tell: a teacher no better than its student. One text each, in the order of the plan.
 std::vector<std::string> Advice(const ResolvedRecipe& recipe, const Outcomes& outcomes);

@@ -8,7 +8,7 @@ Json ToJson(const StepSpec& spec) {
   Json inputs = Json::object();
   for (const auto& [role, key] : spec.inputs) inputs[role] = key.hex();
   return {{"engine", kEngineVersion}, {"kind", spec.kind}, {"params", spec.params}, {"inputs", std::move(inputs)},
-          {"data", spec.data}, {"seed", spec.seed}, {"device", spec.device}};
+          {"data", spec.data.Tree()}, {"seed", spec.seed}, {"device", spec.device}};
 }
 
 Result<StepSpec> StepSpecFromJson(const Json& json) {
@@ -33,6 +33,16 @@ Result<StepSpec> StepSpecFromJson(const Json& json) {
   return spec;
 }
 
-StepKey KeyOf(const StepSpec& spec) { return StepKey(DigestOf(Canonical(ToJson(spec))).bytes()); }
+JsonText ToText(const StepSpec& spec) {
+  std::string text = "{\"data\":";
+  ((text += spec.data.text()) += ",\"device\":") += Canonical(spec.device);
+  (((text += ",\"engine\":") += Canonical(kEngineVersion)) += ",\"inputs\":") += TextOfIds(spec.inputs);
+  (((text += ",\"kind\":") += Canonical(spec.kind)) += ",\"params\":") += Canonical(spec.params);
+  ((text += ",\"seed\":") += std::to_string(spec.seed)) += '}';
+  return JsonText::Of(std::move(text));
+}
+
+StepKey KeyOf(const StepSpec& spec) { return KeyOf(ToText(spec)); }
+StepKey KeyOf(const JsonText& spec) { return StepKey(DigestOf(spec.text()).bytes()); }
 
 }  // namespace pare::recipes

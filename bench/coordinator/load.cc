@@ -61,7 +61,7 @@ std::string TinyRecipe(int64_t seed) {
          "data: {dataset: fashion-mnist, validation: 5000}\ntrain: {epochs: 1}\nvariants:\n  v:\n    - prune: {sparsity: 0.5}\n";
 }
 
-std::vector<recipes::PlannedStep> PlanOf(const std::string& yaml) {
+recipes::PlannedSteps PlanOf(const std::string& yaml) {
   auto recipe = recipes::Recipe::Parse(yaml, "load.yaml");
   if (!recipe.ok()) Die(recipe.error().message);
   auto resolved = recipes::Resolve(*recipe, LoadData(), Digest());

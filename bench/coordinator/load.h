@@ -18,7 +18,7 @@ data::DataInfo LoadData();
 std::string LoadRecipe(int64_t seed, int variants);
 // A few steps, one after the other.
 std::string TinyRecipe(int64_t seed);
-std::vector<recipes::PlannedStep> PlanOf(const std::string& yaml);
+recipes::PlannedSteps PlanOf(const std::string& yaml);
 
 // Results of steps, ready to send: the artifacts lie in the store, as those of a real worker do.
 class Answers {

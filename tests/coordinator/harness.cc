@@ -15,11 +15,11 @@ std::map<std::string, PlanLine> LinesOf(const recipes::ResolvedRecipe& recipe, s
   return lines;
 }
 
-std::vector<recipes::PlannedStep> PlanAll(const recipes::ResolvedRecipe& recipe) {
+recipes::PlannedSteps PlanAll(const recipes::ResolvedRecipe& recipe) {
   std::vector<std::string> order;
   std::map<std::string, PlanLine> lines = LinesOf(recipe, &order);
   std::map<std::string, StepKey> keys;
-  std::vector<recipes::PlannedStep> plan;
+  recipes::PlannedSteps plan;
   for (const std::string& name : order) {
     const PlanLine& line = lines[name];
     recipes::PlannedStep step{.name = name, .variant = line.variant, .local = line.local, .candidate = line.candidate};
@@ -27,8 +27,9 @@ std::vector<recipes::PlannedStep> PlanAll(const recipes::ResolvedRecipe& recipe)
     step.spec = {.kind = line.kind, .params = {{"name", name}}, .seed = 1};
     for (size_t i = 0; i < line.inputs.size(); ++i) step.spec.inputs[std::to_string(i)] = keys.at(line.inputs[i]);
     if (!line.inputs.empty()) step.model_step = line.inputs[0];
-    step.key = keys[name] = recipes::KeyOf(step.spec);
-    plan.push_back(std::move(step));
+    step.Seal();
+    keys[name] = step.key;
+    plan.Add(std::move(step));
   }
   return plan;
 }
@@ -72,9 +73,9 @@ recipes::ResolvedRecipe TestRecipe(const std::string& name, const std::vector<Pl
 Planner TestPlanner() {
   Planner planner;
   planner.next = [](const recipes::ResolvedRecipe& recipe, const recipes::Outcomes& outcomes) {
-    std::vector<recipes::PlannedStep> wanted;
+    recipes::PlannedSteps wanted;
     std::set<StepKey> dead;
-    for (recipes::PlannedStep& step : PlanAll(recipe)) {
+    for (const recipes::PlannedStep& step : PlanAll(recipe)) {
       bool alive = true, known = true;
       for (const auto& [role, input] : step.spec.inputs) {
         alive = alive && dead.count(input) == 0;
@@ -82,7 +83,7 @@ Planner TestPlanner() {
       }
       auto outcome = outcomes.find(step.key);
       if (!alive || (outcome != outcomes.end() && !outcome->second.done)) dead.insert(step.key);
-      if (alive && (known || !step.local)) wanted.push_back(std::move(step));
+      if (alive && (known || !step.local)) wanted.Add(step);
     }
     return wanted;
   };

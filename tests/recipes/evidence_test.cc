@@ -10,7 +10,7 @@ namespace {
 
 TEST(EvidenceRecipeTest, TheRetrainingRulesPlanEveryColumnOfTheTable) {
   ResolvedRecipe recipe = Resolved(ReadText(PARE_SOURCE_DIR "/bench/methods/evidence/retraining_rules.yaml"));
-  std::vector<PlannedStep> plan = FullPlan(recipe);
+  PlannedSteps plan = FullPlan(recipe);
   std::map<std::string, int> candidates;
   for (const PlannedStep& step : plan) {
     if (step.candidate) ++candidates[step.variant];

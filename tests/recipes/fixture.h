@@ -101,20 +101,20 @@ inline std::string WithVariants(const std::string& variants) {
          "variants:" + variants + "\n";
 }
 
-inline std::vector<std::string> NamesOf(const std::vector<PlannedStep>& steps) {
+inline std::vector<std::string> NamesOf(const PlannedSteps& steps) {
   std::vector<std::string> names;
   for (const PlannedStep& step : steps) names.push_back(step.name);
   return names;
 }
 
-inline const PlannedStep* FindStep(const std::vector<PlannedStep>& steps, const std::string& name) {
+inline const PlannedStep* FindStep(const PlannedSteps& steps, const std::string& name) {
   auto it = std::find_if(steps.begin(), steps.end(), [&](const PlannedStep& s) { return s.name == name; });
   return it == steps.end() ? nullptr : &*it;
 }
 
 // FullPlan's step of that name; a step without a name if there is none.
 inline PlannedStep StepOf(const ResolvedRecipe& recipe, const std::string& name) {
-  std::vector<PlannedStep> steps = FullPlan(recipe);
+  PlannedSteps steps = FullPlan(recipe);
   const PlannedStep* step = FindStep(steps, name);
   EXPECT_NE(step, nullptr) << "no step " << name << " among " << testing::PrintToString(NamesOf(steps));
   return step == nullptr ? PlannedStep{} : *step;

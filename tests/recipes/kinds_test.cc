@@ -43,7 +43,7 @@ TEST(KindsTest, AMethodIsPlannedWithItsDefaultsAndItsLayers) {
   EXPECT_TRUE(first.spec.data.is_null());
   EXPECT_EQ(second.spec.params, Json({{"format", "f16"}, {"tensors", {"fc1.weight", "fc2.weight"}}}));
   EXPECT_EQ(second.spec.inputs.at("model"), first.key);
-  std::vector<PlannedStep> plan = FullPlan(recipe);
+  PlannedSteps plan = FullPlan(recipe);
   EXPECT_EQ(FindStep(plan, "v/01-cast/evaluate"), nullptr);
   EXPECT_NE(FindStep(plan, "v/02-cast/evaluate"), nullptr);
 }
@@ -73,7 +73,7 @@ TEST_F(KeepTest, ARuleIsResolvedAndStored) {
 }
 
 TEST_F(KeepTest, ItChangesNoStepKey) {
-  std::vector<PlannedStep> plain = FullPlan(Resolved(Recipe("{}"))), ruled = FullPlan(Resolved(Recipe("{policy: last, count: 2, pinned: [\"v/*\"]}")));
+  PlannedSteps plain = FullPlan(Resolved(Recipe("{}"))), ruled = FullPlan(Resolved(Recipe("{policy: last, count: 2, pinned: [\"v/*\"]}")));
   ASSERT_EQ(plain.size(), ruled.size());
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(plain[i].key, ruled[i].key) << plain[i].name;
 }

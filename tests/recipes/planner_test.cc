@@ -43,7 +43,7 @@ struct Played {
   Outcomes outcomes;
   std::set<std::string> ran;    // names; a step that two variants share ran under one of them
   std::set<StepKey> failed;
-  std::vector<PlannedStep> last;
+  PlannedSteps last;
 };
 template <typename Fails>
 Played PlayJob(const ResolvedRecipe& recipe, RandomStream random, Fails fails) {
@@ -163,12 +163,12 @@ TEST(PlannerTest, WeightRewindsComeFromTheBaselinesOwnRun) {
 TEST(PlannerTest, TheDecisionComesWhenEverythingIsKnownAndTheTestSplitAfterIt) {
   ResolvedRecipe recipe = ThreeVariants();
   Outcomes outcomes;
-  std::vector<PlannedStep> chains = Next(recipe, {});
+  PlannedSteps chains = Next(recipe, {});
   for (const PlannedStep& step : chains) {
     EXPECT_EQ(NamesOf(Next(recipe, outcomes)), NamesOf(chains)) << "before " << step.name;
     outcomes[step.key] = DoneOutcome(step, recipe, outcomes);
   }
-  std::vector<PlannedStep> decided = Next(recipe, outcomes);
+  PlannedSteps decided = Next(recipe, outcomes);
   ASSERT_EQ(decided.size(), chains.size() + 1);
   const PlannedStep& promote = decided.back();
   EXPECT_EQ(promote.name, "promote");
@@ -177,7 +177,7 @@ TEST(PlannerTest, TheDecisionComesWhenEverythingIsKnownAndTheTestSplitAfterIt) {
   for (const auto& [role, key] : promote.spec.inputs) roles.push_back(role);
   EXPECT_THAT(roles, ElementsAre("baseline", "candidate/a/02-retrain", "candidate/b/02-retrain", "candidate/b/03-prune", "candidate/c/01-prune", "candidate/c/02-retrain"));
   outcomes[promote.key] = DoneOutcome(promote, recipe, outcomes);
-  std::vector<PlannedStep> all = Next(recipe, outcomes);
+  PlannedSteps all = Next(recipe, outcomes);
   EXPECT_EQ(NamesOf(all), NamesOf(FullPlan(recipe)));
   for (size_t i = decided.size(); i < all.size(); ++i) {
     EXPECT_EQ(all[i].spec.params["split"], "test");
@@ -202,7 +202,7 @@ TEST(PlannerTest, ARunEndsWithExactlyTheFullPlan) {
   for (const std::string& name : ShippedRecipes()) {
     ResolvedRecipe recipe = Resolved(ShippedText(name));
     Played run = PlayJob(recipe, RandomStream(1, RandomPurpose::kTest), Never);
-    std::vector<PlannedStep> full = FullPlan(recipe);
+    PlannedSteps full = FullPlan(recipe);
     ASSERT_EQ(NamesOf(run.last), NamesOf(full)) << name;
     for (size_t i = 0; i < full.size(); ++i) {
       EXPECT_EQ(run.last[i].key, full[i].key);
@@ -273,7 +273,7 @@ TEST(PlannerTest, WithoutABaselineNothingIsDecided) {
 TEST(PlannerTest, PlanningWithoutAStoredPlanGivesTheSame) {
   ResolvedRecipe recipe = ThreeVariants(), bare = recipe;
   bare.plan = nullptr;
-  std::vector<PlannedStep> a = FullPlan(recipe), b = FullPlan(bare);
+  PlannedSteps a = FullPlan(recipe), b = FullPlan(bare);
   ASSERT_EQ(NamesOf(a), NamesOf(b));
   for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i].key, b[i].key);
 }

@@ -151,7 +151,7 @@ TEST(ResolveTest, StoredRecipesReadBackAsTheyWere) {
     EXPECT_EQ(DigestOf(*back), DigestOf(recipe)) << name;
     EXPECT_EQ(back->graph, recipe.graph);
     EXPECT_EQ(back->data, recipe.data);
-    std::vector<PlannedStep> a = FullPlan(recipe), b = FullPlan(*back);
+    PlannedSteps a = FullPlan(recipe), b = FullPlan(*back);
     ASSERT_EQ(NamesOf(a), NamesOf(b));
     for (size_t i = 0; i < a.size(); ++i) {
       EXPECT_EQ(a[i].key, b[i].key);
@@ -192,7 +192,7 @@ TEST(ResolveTest, DamagedStoredRecipesAreRefused) {
 TEST(ResolveTest, WeightsReplaceTheInitialization) {
   Digest weights = pare::DigestOf(std::string_view("weights"));
   ResolvedRecipe r = Resolved("name: t\nmodel: {architecture: mlp, weights: w.safetensors}\ndata: {dataset: fashion-mnist, validation: 5000}\n", FashionInfo(), weights);
-  std::vector<PlannedStep> plan = FullPlan(r);
+  PlannedSteps plan = FullPlan(r);
   EXPECT_THAT(NamesOf(plan), ElementsAre("init", "init/evaluate", "init/test"));
   EXPECT_EQ(plan[0].spec.kind, "import");
   EXPECT_EQ(plan[0].spec.params["weights"], weights.hex());

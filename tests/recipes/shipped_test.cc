@@ -57,10 +57,10 @@ TEST(ShippedRecipesTest, ThereIsOnePerMethodAndArchitecture) {
 }
 
 // Prune and retrain steps of a variant, in order.
-std::vector<PlannedStep> StepsOf(const std::string& file, const std::string& variant, const std::string& kind) {
-  std::vector<PlannedStep> found;
+PlannedSteps StepsOf(const std::string& file, const std::string& variant, const std::string& kind) {
+  PlannedSteps found;
   for (const PlannedStep& step : FullPlan(Resolved(ShippedText(file)))) {
-    if (step.variant == variant && step.spec.kind == kind) found.push_back(step);
+    if (step.variant == variant && step.spec.kind == kind) found.Add(step);
   }
   return found;
 }
@@ -103,11 +103,11 @@ TEST(ShippedRecipesTest, GradualFollowsACubicCurveInOneRun) {
 
 TEST(ShippedRecipesTest, OneShotComparesRepairRules) {
   std::set<std::string> rules;
-  for (const char* variant : {"tuned-90", "replayed-90"}) rules.insert(StepsOf("fashion-oneshot.yaml", variant, "retrain").at(0).spec.params["rule"].get<std::string>());
+  for (const char* variant : {"tuned-90", "replayed-90"}) rules.insert(StepsOf("fashion-oneshot.yaml", variant, "retrain")[0].spec.params["rule"].get<std::string>());
   EXPECT_EQ(rules, (std::set<std::string>{"fine_tune", "learning_rate"}));
   EXPECT_TRUE(StepsOf("fashion-oneshot.yaml", "raw-90", "retrain").empty());
   // One baseline, and one pruned network that two of the variants repair.
-  EXPECT_EQ(StepsOf("fashion-oneshot.yaml", "tuned-90", "prune").at(0).key, StepsOf("fashion-oneshot.yaml", "raw-90", "prune").at(0).key);
+  EXPECT_EQ(StepsOf("fashion-oneshot.yaml", "tuned-90", "prune")[0].key, StepsOf("fashion-oneshot.yaml", "raw-90", "prune")[0].key);
 }
 
 TEST(ShippedRecipesTest, MainJobReachesNinetyAndNinetySevenPercent) {
@@ -127,7 +127,7 @@ TEST(ShippedRecipesTest, MainJobReachesNinetyAndNinetySevenPercent) {
 
 TEST(ShippedRecipesTest, MainJobTrainsOneBaselineForAllVariants) {
   ResolvedRecipe recipe = Resolved(ShippedText("fashion-lenet.yaml"));
-  std::vector<PlannedStep> plan = FullPlan(recipe);
+  PlannedSteps plan = FullPlan(recipe);
   StepKey baseline = StepOf(recipe, "baseline").key;
   std::set<std::string> starting;
   for (const PlannedStep& step : plan) {

@@ -19,11 +19,11 @@ TEST(DistillTest, TheTeachersLogitsAreOneStepSharedByAllStudentsAndEpochs) {
   ResolvedRecipe recipe = Resolved(WithVariants(R"(
   a: [{prune: {sparsity: 0.9}}, {distill: {teacher: baseline}}]
   b: [{prune: {sparsity: 0.8}}, {distill: {teacher: baseline, temperature: 4, hardness: 0.9}}])"));
-  std::vector<PlannedStep> plan = FullPlan(recipe);
+  PlannedSteps plan = FullPlan(recipe);
   EXPECT_EQ(std::count_if(plan.begin(), plan.end(), [](const PlannedStep& s) { return s.spec.kind == "logits"; }), 1);
   PlannedStep logits = StepOf(recipe, "logits"), a = StepOf(recipe, "a/02-distill");
   EXPECT_EQ(logits.spec.inputs.at("model"), StepOf(recipe, "baseline").key);
-  EXPECT_EQ(logits.hints["teacher"], "baseline");
+  EXPECT_EQ(logits.hints.Tree()["teacher"], "baseline");
   EXPECT_EQ(a.spec.inputs.at("logits"), logits.key);
   EXPECT_EQ(a.spec.inputs.at("model"), StepOf(recipe, "a/01-prune").key);
   EXPECT_EQ(a.spec.params["temperature"], 2.0);

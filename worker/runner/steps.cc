@@ -64,10 +64,11 @@ storage::Checkpoint CheckpointOf(methods::Model m) { return {std::move(m.graph),
 
 Result<StepData> LoadData(StepContext& context) {
   StepData data;
-  if (!context.spec.data.is_object() || !context.assignment.data.is_object()) {
+  Json spec = context.spec.data.Tree();
+  if (!spec.is_object() || !context.assignment.data.is_object()) {
     return Error{ErrorCode::kInvalid, "field 'data': a step of kind " + context.spec.kind + " needs a dataset"};
   }
-  ASSIGN_OR_RETURN(data.spec, data::DataSpecFromJson(context.spec.data));
+  ASSIGN_OR_RETURN(data.spec, data::DataSpecFromJson(spec));
   ASSIGN_OR_RETURN(data::DataInfo info, data::DataInfoFromJson(context.assignment.data));
   auto dataset = context.environment.cache.Dataset(info, data.spec.fingerprint);
   if (!dataset.ok()) return dataset.error().With("data");
