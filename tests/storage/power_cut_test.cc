@@ -103,7 +103,7 @@ class PowerCutTest : public testing::Test {
   // Runs the workload with a fault at this call, cuts, and examines what is left; "" or what is wrong. False from `more`: the
   // workload makes fewer calls.
   std::string Try(Fault fault, int64_t call, Cut cut, bool* more) {
-    TemporaryDirectory live, left;
+    TemporaryDirectory live(TemporaryDirectory::Place::kMemory), left(TemporaryDirectory::Place::kMemory);
     Told told;
     std::string name;
     {
@@ -149,7 +149,7 @@ TEST_F(PowerCutTest, ADiskThatIsFullAtAnyCallLosesNothingAcknowledged) { EveryCa
 TEST_F(PowerCutTest, ALostSyncNeverMakesAWrongResult) {
   bool more = true;
   for (int64_t call = 1; more; ++call) {
-    TemporaryDirectory live, left;
+    TemporaryDirectory live(TemporaryDirectory::Place::kMemory), left(TemporaryDirectory::Place::kMemory);
     Told told;
     {
       FaultDisk disk(live.path());
