@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "common/check.h"
@@ -43,11 +44,22 @@ class Cursor {
     if (Peek() != '{' && Peek() != '[') return std::min(rest_.find_first_of(",]} \n\t\r"), rest_.size());
     int depth = 0;
     for (size_t at = 0;; ++at) {
-      at = rest_.find_first_of("\"{[]}", at);
-      CHECK(at != std::string_view::npos);
-      if (rest_[at] == '"') at += SizeOfString(rest_.substr(at)) - 1;
-      else depth += rest_[at] == '{' || rest_[at] == '[' ? 1 : -1;
-      if (depth == 0) return at + 1;
+      CHECK(at < rest_.size());
+      switch (rest_[at]) {
+        case '"':
+          at += SizeOfString(rest_.substr(at)) - 1;
+          break;
+        case '{':
+        case '[':
+          ++depth;
+          break;
+        case '}':
+        case ']':
+          if (--depth == 0) return at + 1;
+          break;
+        default:
+          break;
+      }
     }
   }
 
@@ -142,6 +154,18 @@ std::string_view FieldOf(std::string_view value, std::string_view name) {
     if (field.name == name) return field.value;
   }
   return {};
+}
+
+std::optional<std::string> StringOf(std::string_view value) {
+  if (TypeNameOf(value) != "string") return std::nullopt;
+  if (value.find('\\') != std::string_view::npos) return JsonText::Of(std::string(value)).Tree().get<std::string>();
+  return std::string(value.substr(1, value.size() - 2));
+}
+
+std::optional<int64_t> IntegerOf(std::string_view value) {
+  int64_t number = 0;
+  auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  return error == std::errc() && end == value.data() + value.size() ? std::optional(number) : std::nullopt;
 }
 
 std::string_view TypeNameOf(std::string_view value) {

@@ -4,8 +4,10 @@
 // Text that Pare writes is Canonical(); text of another sender is valid JSON in whatever form it came.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,6 +58,9 @@ std::string TextOfIds(const std::map<std::string, Id<Tag>>& ids) {
   for (const auto& [role, id] : ids) ((((text += text.empty() ? "{" : ",") += Canonical(role)) += ":\"") += id.hex()) += '"';
   return text.empty() ? "{}" : text + "}";
 }
+// What the value is, without quotes and escapes; nothing for a value of another kind (for an integer: or one outside int64).
+std::optional<std::string> StringOf(std::string_view value);
+std::optional<int64_t> IntegerOf(std::string_view value);
 // "object", "array", "string", "number", "boolean" or "null", of valid text.
 std::string_view TypeNameOf(std::string_view value);
 

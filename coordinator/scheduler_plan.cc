@@ -43,7 +43,7 @@ void Scheduler::Replan(Job& job) {
       return GiveUp(job, "the recipe asks for more than " + std::to_string(kMaxStepsPerJob) + " steps");
     }
     // What is known already (reused steps, decisions) may make the planner want more.
-  } while (AdoptPlan(job, plan) || (runs && DecideLocal(job, plan)));
+  } while (AdoptPlan(job, plan, first) || (runs && DecideLocal(job, plan)));
   DropUnwanted(job, plan);
   UpdateChains(job, plan);
   job.open = OpenSteps(job, plan);
@@ -68,9 +68,10 @@ size_t Scheduler::OpenSteps(const Job& job, const recipes::PlannedSteps& plan) c
   return static_cast<size_t>(std::unique(open.begin(), open.end()) - open.begin());
 }
 
-bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan) {
+bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan, bool first) {
   bool learnt = false;
   for (const recipes::PlannedStep& planned : plan) {
+    if (!first && Adopted(job, planned)) continue;
     Step& step = AdoptStep(job, planned);
     bool terminal = step.state == StepState::kDone || step.state == StepState::kFailed;
     if (!terminal || job.outcomes.count(step.key) != 0) continue;
@@ -81,6 +82,13 @@ bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan) {
     learnt = true;
   }
   return learnt;
+}
+
+// A plan is asked for again near the end of a job, when it has thousands of these.
+bool Scheduler::Adopted(const Job& job, const recipes::PlannedStep& planned) const {
+  if (job.outcomes.count(planned.key) == 0) return false;
+  const JobStep* in_job = job.Find(planned.name);
+  return in_job != nullptr && in_job->wanted && in_job->key == planned.key && state_.steps.at(planned.key).wanted_by.count(job.id) != 0;
 }
 
 Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
@@ -161,6 +169,9 @@ void Scheduler::Unwant(Job& job, Step& step, const std::string& reason) {
 }
 
 void Scheduler::DropUnwanted(Job& job, const recipes::PlannedSteps& plan) {
+  // Every name of the plan is wanted now, so if there are no more of them, nothing is to be dropped.
+  auto wanted = std::count_if(job.steps.begin(), job.steps.end(), [](const JobStep& in_job) { return in_job.wanted; });
+  if (static_cast<size_t>(wanted) == plan.size()) return;
   std::set<std::string> names;
   std::set<StepKey> keys;
   for (const recipes::PlannedStep& planned : plan) {
@@ -195,10 +206,12 @@ bool Scheduler::DecideLocal(Job& job, const recipes::PlannedSteps& plan) {
   return decided;
 }
 
-// The plan is in topological order, so one walk from its end knows the work that hangs on every step.
+// The plan is in topological order, so one walk from its end knows the work that hangs on every step. What is done, and hence
+// all it was made from, waits for nothing.
 void Scheduler::UpdateChains(Job& job, const recipes::PlannedSteps& plan) {
   std::map<StepKey, int64_t> after;
   for (auto planned = plan.rbegin(); planned != plan.rend(); ++planned) {
+    if (auto outcome = job.outcomes.find(planned->key); outcome != job.outcomes.end() && outcome->second.done) continue;
     Step& step = state_.steps.at(planned->key);
     int64_t chain = after[step.key] + (job.outcomes.count(step.key) != 0 ? 0 : step.cost);
     for (const auto& [role, input] : step.inputs) after[input] = std::max(after[input], chain);

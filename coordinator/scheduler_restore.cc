@@ -35,8 +35,9 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     Step& step = state_.steps[row.key];
     step.key = row.key;
     step.kind = row.kind;
-    step.device = DeviceOf(row.spec);
-    step.inputs = InputsOf(row.spec);
+    SpecHead head = HeadOf(row.spec);
+    step.device = std::move(head.device);
+    step.inputs = std::move(head.inputs);
     step.spec = SpecText(row.spec, step.inputs, state_.texts);
     step.since = now_.wall;
     step.failures = row.attempts;

@@ -31,23 +31,20 @@ JsonText SpecText::With(const std::map<std::string, StepKey>& inputs) const {
   return JsonText::Of(after_ == nullptr ? *before_ : *before_ + TextOfIds(inputs) + *after_);
 }
 
-std::string DeviceOf(const JsonText& spec) {
-  std::string_view device = FieldOf(spec.text(), "device");
-  return TypeNameOf(device) == "string" ? std::string(device.substr(1, device.size() - 2)) : "cpu";
-}
-
 bool ReadsData(const JsonText& spec) { return TypeNameOf(FieldOf(spec.text(), "data")) == "object"; }
 
-std::map<std::string, StepKey> InputsOf(const JsonText& spec) {
-  std::map<std::string, StepKey> inputs;
-  std::string_view text = FieldOf(spec.text(), "inputs");
-  if (TypeNameOf(text) != "object") return inputs;
-  for (const JsonField& field : FieldsOf(text)) {
-    if (TypeNameOf(field.value) != "string") continue;
-    auto key = StepKey::FromHex(field.value.substr(1, field.value.size() - 2));
-    if (key.ok()) inputs[JsonText::Of('"' + std::string(field.name) + '"').Tree().get<std::string>()] = *key;
+SpecHead HeadOf(const JsonText& spec) {
+  SpecHead head;
+  if (TypeNameOf(spec.text()) != "object") return head;
+  for (const JsonField& field : FieldsOf(spec.text())) {
+    if (field.name == "device") head.device = StringOf(field.value).value_or("cpu");
+    if (field.name != "inputs" || TypeNameOf(field.value) != "object") continue;
+    for (const JsonField& input : FieldsOf(field.value)) {
+      auto key = StepKey::FromHex(StringOf(input.value).value_or(""));
+      if (key.ok()) head.inputs[StringOf('"' + std::string(input.name) + '"').value()] = *key;
+    }
   }
-  return inputs;
+  return head;
 }
 
 }  // namespace pare::coordinator

@@ -34,7 +34,7 @@ class TextPool {
 class SpecText {
  public:
   SpecText() = default;  // storage::kNoSpec
-  // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces. `inputs`: InputsOf(spec).
+  // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces. `inputs`: as HeadOf(spec) has them.
   SpecText(const JsonText& spec, const std::map<std::string, StepKey>& inputs, TextPool& pool);
 
   // The spec that it was made of, with the same inputs.
@@ -45,10 +45,12 @@ class SpecText {
   SharedText before_, after_;  // what surrounds the value of "inputs"; all of it before, if that is not canonical
 };
 
-// Of the fields of the same names. A spec without a device is for "cpu".
-std::string DeviceOf(const JsonText& spec);
+// Of the fields of the same names.
+struct SpecHead {
+  std::string device = "cpu";
+  std::map<std::string, StepKey> inputs;  // what is no step key there is left out
+};
+SpecHead HeadOf(const JsonText& spec);
 bool ReadsData(const JsonText& spec);
-// Of the field "inputs"; what is no step key there is left out.
-std::map<std::string, StepKey> InputsOf(const JsonText& spec);
 
 }  // namespace pare::coordinator

@@ -179,6 +179,20 @@ TEST(JsonTextTest, StringsOfAValueAreThoseOfItsTree) {
   }
 }
 
+TEST(JsonTextTest, StringsAndIntegersAreThoseOfTheirTrees) {
+  Source source(6);
+  auto integer = [](const Json& value) { return value.is_number_integer() && !(value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX}); };
+  for (int i = 0; i < 20'000; ++i) {
+    Json value = source.Value(1);
+    std::string text = Canonical(value);
+    ASSERT_EQ(StringOf(text), value.is_string() ? std::optional(value.get<std::string>()) : std::nullopt) << text;
+    ASSERT_EQ(IntegerOf(text), integer(value) ? std::optional(value.get<int64_t>()) : std::nullopt) << text;
+  }
+  EXPECT_EQ(IntegerOf("1.0"), std::nullopt);
+  EXPECT_EQ(IntegerOf(""), std::nullopt);
+  EXPECT_EQ(StringOf(""), std::nullopt);
+}
+
 TEST(JsonTextTest, IdsAreWrittenAsTheirTree) {
   std::map<std::string, Digest> ids;
   Json tree = Json::object();

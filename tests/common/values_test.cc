@@ -27,6 +27,21 @@ TEST(DigestTest, PiecesGiveTheDigestOfTheWhole) {
   EXPECT_EQ(Digest(hash.Finish()), DigestOf(std::string_view("abc")));
 }
 
+TEST(DigestTest, IsOrderedByItsBytes) {
+  std::array<uint8_t, 32> bytes{};
+  for (size_t at = 0; at < 32; ++at) {
+    for (auto [low, high] : {std::pair<uint8_t, uint8_t>{0, 1}, {1, 2}, {127, 128}, {1, 255}}) {
+      auto less = bytes, more = bytes;
+      less[at] = low;
+      more[at] = high;
+      if (at < 31) less[at + 1] = 255;  // what follows decides nothing
+      EXPECT_TRUE(Digest(less) < Digest(more) && Digest(more) > Digest(less) && Digest(less) != Digest(more)) << at;
+    }
+    bytes[at] = 7;
+  }
+  EXPECT_EQ(Digest(bytes) <=> Digest(bytes), std::strong_ordering::equal);
+}
+
 TEST(DigestTest, ReadsOnlySixtyFourLowerCaseDigits) {
   Digest digest = DigestOf(std::string_view("abc"));
   EXPECT_EQ(*Digest::FromHex(digest.hex()), digest);

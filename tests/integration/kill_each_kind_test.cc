@@ -23,7 +23,7 @@ variants:
   four-bits: [{qlora: {rank: 2, epochs: 40, merge: true}}]
   gradual: [{prune: {schedule: cubic, final_sparsity: 0.8, epochs: 40, end_epoch: 20}}]
   narrow: [{sensitivity: {samples: 50}}, {prune: {granularity: channel, scope: layer, sparsity: 0.5, criterion: taylor}}, {retrain: {epochs: 40}}, {remove: }, {cast: }]
-  plain-int8: [{quantize: {scheme: int8_dynamic}}]
+  plain-int8: [{quantize: {scheme: int8_dynamic}}, {measure: {batch: 8, runs: 5, seconds: 1}}]
   rounded: [{quantize: {scheme: qat, epochs: 40}}]
   sequel: [{self_distill: {generations: 1, epochs: 40, control: false}}]
   shared: [{quantize: {scheme: cluster, bits: 4}}]
@@ -35,7 +35,7 @@ promote: {as: every-kind}
 )";
 const std::set<std::string> kTraining = {"train", "lora", "qlora", "prune-cubic", "retrain", "quantize-qat", "distill", "distill-match"};
 const std::set<std::string> kOther = {"initialize", "evaluate", "merge", "sensitivity", "prune-structured", "remove", "cast", "quantize-int8_dynamic", "quantize-cluster",
-                                      "quantize-int8_static", "logits", "choose", "spectrum-whitened", "low_rank"};
+                                      "quantize-int8_static", "logits", "choose", "spectrum-whitened", "low_rank", "measure"};
 
 class KillEachKindTest : public CliTest, public ::testing::WithParamInterface<const char*> {
  protected:

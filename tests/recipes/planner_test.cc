@@ -87,6 +87,7 @@ TEST(PlannerTest, StepsStandBehindTheirInputs) {
     for (const PlannedStep& step : FullPlan(Resolved(ShippedText(name)))) {
       for (const auto& [role, key] : step.spec.inputs) EXPECT_TRUE(before.count(key)) << name << ": " << step.name << " needs " << role;
       EXPECT_EQ(step.key, KeyOf(step.spec));
+      EXPECT_EQ(step.spec_text.text(), Canonical(ToJson(step.spec)));
       before.insert(step.key);
     }
   }
