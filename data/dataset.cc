@@ -137,6 +137,27 @@ Result<DataRequest> ExpandBuiltIn(const DataRequest& request) {
 
 Shape SampleShape(const Tensor& samples) { return Shape(samples.shape().begin() + 1, samples.shape().end()); }
 
+bool IsId(double value) { return value >= 0 && value == std::floor(value); }
+
+// Of one split; at least one value.
+template <typename T>
+IdPlace LargestIdOf(std::span<const T> values, int64_t length, const char* split) {
+  size_t place = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!IsId(static_cast<double>(values[i]))) {
+      place = i;
+      break;
+    }
+    if (values[i] > values[place]) place = i;
+  }
+  return {static_cast<double>(values[place]), split, static_cast<int64_t>(place) / length, static_cast<int64_t>(place) % length};
+}
+
+IdPlace LargestIdOf(const Split& split, const char* name) {
+  int64_t length = split.samples.shape()[1];
+  return split.samples.dtype() == DType::kU8 ? LargestIdOf(split.samples.values<uint8_t>(), length, name) : LargestIdOf(split.samples.values<float>(), length, name);
+}
+
 int64_t Channels(const Shape& sample) { return sample.size() == 3 ? sample[0] : 1; }
 
 }  // namespace
@@ -204,6 +225,11 @@ DataInfo Describe(const Dataset& dataset, const DataRequest& request) {
   };
   if (dataset.train.samples.dtype() == DType::kU8) accumulate(dataset.train.samples.values<uint8_t>(), uint64_t{0}, 1.0 / 255.0);
   else accumulate(dataset.train.samples.values<float>(), 0.0, 1.0);
+  if (info.sample_shape.size() == 1) {
+    IdPlace train = LargestIdOf(dataset.train, "train"), test = LargestIdOf(dataset.test, "test");
+    bool first = !IsId(train.value) || (IsId(test.value) && train.value >= test.value);
+    info.largest_id = first ? std::move(train) : std::move(test);
+  }
   double n = static_cast<double>(info.train_count) * static_cast<double>(plane);
   for (size_t c = 0; c < channels; ++c) {
     double mean = sum[c] / n;
@@ -211,6 +237,14 @@ DataInfo Describe(const Dataset& dataset, const DataRequest& request) {
     info.deviation.push_back(std::sqrt(std::max(squares[c] / n - mean * mean, 0.0)));
   }
   return info;
+}
+
+Status CheckIds(const DataInfo& info, int64_t vocabulary) {
+  if (!info.largest_id) return Ok();
+  const IdPlace& at = *info.largest_id;
+  if (IsId(at.value) && at.value < static_cast<double>(vocabulary)) return Ok();
+  return Bad("data: " + at.split + " sample " + std::to_string(at.sample) + ", position " + std::to_string(at.position) + ": " + Canonical(Json(at.value)) +
+             " is no token id; the vocabulary is 0 to " + std::to_string(vocabulary - 1));
 }
 
 std::string EncodeDataset(const Dataset& dataset) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,14 @@ struct Dataset {
 // sample shapes in train and test.
 Result<Dataset> Load(const DataRequest& request);
 
+// Where a sample has a value that a vocabulary has to be held against.
+struct IdPlace {
+  double value = 0;
+  std::string split;  // "train" or "test"
+  int64_t sample = 0, position = 0;
+  bool operator==(const IdPlace&) const = default;
+};
+
 // What planning needs to know about a dataset; stored in the resolved recipe.
 struct DataInfo {
   Digest fingerprint;
@@ -53,8 +62,12 @@ struct DataInfo {
   int64_t classes = 0, train_count = 0, test_count = 0;
   // Per channel over the training split, after scaling kU8 to [0, 1]; what `normalize: standard` uses.
   std::vector<double> mean, deviation;
+  // Of samples that are vectors, which may be token ids: the first value that is none (negative or no integer), else the largest.
+  std::optional<IdPlace> largest_id;
   bool operator==(const DataInfo&) const = default;
 };
+// Says what is wrong with the samples as ids 0 to vocabulary − 1. kInvalid names the sample.
+Status CheckIds(const DataInfo& info, int64_t vocabulary);
 DataInfo Describe(const Dataset& dataset, const DataRequest& request);
 Json ToJson(const DataInfo& info);
 Result<DataInfo> DataInfoFromJson(const Json& json);

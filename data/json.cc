@@ -22,9 +22,13 @@ Json RequestJson(const DataRequest& r) {
 }  // namespace
 
 Json ToJson(const DataInfo& i) {
-  return {{"fingerprint", i.fingerprint.hex()}, {"blob", i.blob.is_none() ? "" : i.blob.hex()}, {"request", RequestJson(i.request)},
+  Json json = {{"fingerprint", i.fingerprint.hex()}, {"blob", i.blob.is_none() ? "" : i.blob.hex()}, {"request", RequestJson(i.request)},
           {"sample_shape", i.sample_shape}, {"dtype", i.dtype}, {"classes", i.classes}, {"train_count", i.train_count},
           {"test_count", i.test_count}, {"mean", i.mean}, {"deviation", i.deviation}};
+  if (i.largest_id) {
+    json["largest_id"] = {{"value", i.largest_id->value}, {"split", i.largest_id->split}, {"sample", i.largest_id->sample}, {"position", i.largest_id->position}};
+  }
+  return json;
 }
 
 Result<DataInfo> DataInfoFromJson(const Json& json) {
@@ -49,6 +53,13 @@ Result<DataInfo> DataInfoFromJson(const Json& json) {
   TRY(Take(json, "test_count", i.test_count));
   TRY(Take(json, "mean", i.mean));
   TRY(Take(json, "deviation", i.deviation));
+  if (json.contains("largest_id")) {
+    IdPlace& at = i.largest_id.emplace();
+    TRY(Take(json["largest_id"], "value", at.value));
+    TRY(Take(json["largest_id"], "split", at.split));
+    TRY(Take(json["largest_id"], "sample", at.sample));
+    TRY(Take(json["largest_id"], "position", at.position));
+  }
   return i;
 }
 

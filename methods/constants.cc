@@ -68,6 +68,10 @@ class Analysis {
         if (Aligned(i)) out = In(i, 0);
         return;
       case OpType::kAvgPool2d: return AveragePool(i);
+      case OpType::kFirst: case OpType::kSequenceMean:
+        if (!Aligned(i)) return;
+        for (size_t f = 0; f < out.size(); ++f) out[f] = node.inputs.size() == 2 && In(i, 0)[f] != 0.0 ? kNotConstant : In(i, 0)[f];
+        return;
       case OpType::kFlatten: case OpType::kReshape: return Reshape(i);
       case OpType::kAdd:
         out = In(i, 0);

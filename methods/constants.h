@@ -8,6 +8,7 @@
 //   add               the sum; concat, flatten, reshape: where they come from
 //   attention         the value's constant: weights over the sequence sum to one
 //   embedding         0 for a masked column
+//   first             c; sequence mean with a mask only if c = 0 (a sample of padding alone has the mean 0)
 // Everything else is not constant. Pure function, no thread rule.
 #pragma once
 

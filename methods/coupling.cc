@@ -100,6 +100,9 @@ class Walk {
       case OpType::kMaxPool2d: case OpType::kAvgPool2d: case OpType::kGlobalAvgPool2d:
         if (axes_[input(i, 0)] == 0) return Set(0, features_[input(i, 0)]);
         return Opaque(i, "node '" + node.name + "' does not take its features as channels");
+      case OpType::kFirst: case OpType::kSequenceMean:
+        if (axes_[input(i, 0)] == 1) return Set(0, features_[input(i, 0)]);
+        return Opaque(i, "node '" + node.name + "' does not take its features last");
       case OpType::kLayerNorm: return Opaque(i, "layer norm '" + node.name + "' takes mean and deviation over it");
       default: return Opaque(i, "operator '" + node.name + "' (" + std::string(model::ToString(node.op)) + ") needs all of it");
     }

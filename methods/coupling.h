@@ -9,6 +9,7 @@
 //   add                         the features of all inputs, one by one, together (residual connections)
 //   concat                      along the features: one after the other; along another axis: together, as add
 //   attention                   everything of one head together: its rows of query, key and value
+//   first, sequence mean        the features of the sequence
 //   layer norm, softmax         features stay: removing one would change the others' mean and deviation, or their sum
 //   input, output               features stay
 // Operators that this table does not know, and layers whose weights are encoded (int8), leave the features of their inputs as they are.

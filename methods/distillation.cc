@@ -19,16 +19,6 @@ const Shape& ShapeOf(const Graph& graph, const GraphInfo& info, const std::strin
   return info.shapes[static_cast<size_t>(graph.IndexOf(node))];
 }
 
-// Largest id that the embeddings right behind the input accept, plus one; 0 without such.
-int64_t VocabularyOf(const Graph& graph) {
-  int64_t vocabulary = 0;
-  for (const Node& node : graph.nodes) {
-    bool reads_ids = node.op == OpType::kEmbedding && !node.inputs.empty() && node.inputs[0] == graph.nodes[0].name;
-    if (reads_ids) vocabulary = std::max(vocabulary, node.attributes.vocabulary);
-  }
-  return vocabulary;
-}
-
 std::string NodesOf(const Graph& graph) {
   constexpr size_t kShown = 40;
   std::string list;
@@ -71,7 +61,7 @@ Status CheckTeacher(const Graph& student, const Graph& teacher, const std::strin
   if (reads.dtype != gets.dtype) {
     return Disagree(name, "the type of a sample", std::string(model::ToString(reads.dtype)), std::string(model::ToString(gets.dtype)));
   }
-  int64_t knows = VocabularyOf(teacher), used = VocabularyOf(student);
+  int64_t knows = model::VocabularyOf(teacher), used = model::VocabularyOf(student);
   if (knows != used) return Disagree(name, "the vocabulary", std::to_string(knows), std::to_string(used));
   const Shape &its = ShapeOf(teacher, *analyzed, teacher.output), &own = ShapeOf(student, student_info, student.output);
   if (its != own) return Disagree(name, "the classes", model::ToString(its), model::ToString(own));

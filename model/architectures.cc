@@ -2,64 +2,17 @@
 
 #include <algorithm>
 
+#include "model/architecture_builder.h"
+#include "model/architecture_encoder.h"
+
 namespace pare::model {
 namespace {
 
 Error Bad(const std::string& text) { return Error{ErrorCode::kInvalid, text}; }
 
+using Builder = ArchitectureBuilder;
+
 const std::vector<std::string> kActivations = {"relu", "gelu", "tanh", "sigmoid", "silu"};
-
-// Appends nodes one after the other; the last one added is the next one's input.
-class Builder {
- public:
-  explicit Builder(const Shape& sample_shape) {
-    Node input{"input", OpType::kInput, {}, {}};
-    input.attributes.shape = sample_shape;
-    graph_.nodes.push_back(std::move(input));
-    last_ = "input";
-  }
-  std::string Add(const std::string& name, OpType op, const Attributes& attributes = {}, std::vector<std::string> inputs = {}) {
-    if (inputs.empty()) inputs = {last_};
-    graph_.nodes.push_back(Node{name, op, std::move(inputs), attributes});
-    return last_ = name;
-  }
-  std::string Linear(const std::string& name, int64_t in, int64_t out) {
-    Attributes a;
-    a.in_features = in;
-    a.out_features = out;
-    return Add(name, OpType::kLinear, a);
-  }
-  std::string Conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding, bool bias,
-                   std::vector<std::string> inputs = {}) {
-    Attributes a;
-    a.in_channels = in;
-    a.out_channels = out;
-    a.kernel_h = a.kernel_w = kernel;
-    a.stride_h = a.stride_w = stride;
-    a.padding_h = a.padding_w = padding;
-    a.bias = bias;
-    return Add(name, OpType::kConv2d, a, std::move(inputs));
-  }
-  std::string Norm(const std::string& name, int64_t channels) {
-    Attributes a;
-    a.features = channels;
-    return Add(name, OpType::kBatchNorm2d, a);
-  }
-  std::string Pool(const std::string& name, int64_t kernel) {
-    Attributes a;
-    a.kernel_h = a.kernel_w = a.stride_h = a.stride_w = kernel;
-    return Add(name, OpType::kMaxPool2d, a);
-  }
-  const std::string& last() const { return last_; }
-  Graph Finish() {
-    graph_.output = last_;
-    return std::move(graph_);
-  }
-
- private:
-  Graph graph_;
-  std::string last_;
-};
 
 OpType ActivationOp(const Json& parameters) { return *OpTypeFromString(parameters.at("activation").get<std::string>()); }
 
@@ -159,11 +112,13 @@ std::string BaseName(std::string_view name, int64_t* depth) {
   return std::string(name);
 }
 
-Status CheckField(const std::string& field, const Json& value) {
+Status CheckField(const ArchitectureInfo& info, const std::string& field, const Json& value) {
   auto in_range = [&](const Json& v, int64_t low, int64_t high) {
     return v.is_number_integer() && v.get<int64_t>() >= low && v.get<int64_t>() <= high;
   };
-  if (field == "hidden") {
+  if (info.name == "encoder" && field != "dropout") {
+    TRY(CheckEncoderField(field, value));
+  } else if (field == "hidden") {
     bool good = value.is_array() && value.size() <= 64;
     for (const Json& v : value) good = good && in_range(v, 1, 1 << 20);
     if (!good) return Bad("hidden: expected a list of widths from 1 to 1048576, found " + Canonical(value));
@@ -192,6 +147,7 @@ const std::vector<ArchitectureInfo>& Architectures() {
       {"lenet5", "LeCun 1998 with max pooling", {{"activation", "name", "relu", "relu, gelu, tanh, sigmoid, silu", "everywhere"}}},
       {"resnet", "CIFAR-style residual network (He 2015, section 4.2); resnet20 implies depth: 20",
        {{"depth", "integer", "20", "6n + 2", "layers"}, {"width", "integer", "16", "1 to 4096", "channels of the first stage"}}},
+      EncoderInfo(),
   };
   return infos;
 }
@@ -206,17 +162,18 @@ Result<Json> ResolveArchitecture(std::string_view name, const Json& parameters) 
     if (info.name != base) continue;
     Json resolved = Json::object();
     for (const ArchitectureField& field : info.fields) {
-      resolved[field.name] = field.name == "activation" ? Json(field.default_value) : Json::parse(field.default_value);
+      resolved[field.name] = field.type == "name" ? Json(field.default_value) : Json::parse(field.default_value);
     }
     if (depth != 0) resolved["depth"] = depth;
     for (const auto& [key, value] : parameters.items()) {
       if (!resolved.contains(key)) return Bad("unknown field '" + key + "' of architecture " + base);
-      TRY(CheckField(key, value));
+      TRY(CheckField(info, key, value));
       if (key == "depth" && depth != 0 && value != depth) {
         return Bad("depth: " + std::string(name) + " implies " + std::to_string(depth) + ", found " + Canonical(value));
       }
       resolved[key] = value;
     }
+    if (base == "encoder") TRY(CheckEncoder(resolved));
     return resolved;
   }
   return Bad("unknown architecture '" + std::string(name) + "'; known are " + known);
@@ -228,6 +185,7 @@ Result<Graph> BuildArchitecture(std::string_view name, const Json& parameters, c
   int64_t depth = 0;
   std::string base = BaseName(name, &depth);
   if (base == "mlp") return Mlp(resolved, sample_shape, classes);
+  if (base == "encoder") return BuildEncoder(resolved, sample_shape, classes);
   if (base == "lenet5") return Lenet5(resolved, sample_shape, classes);
   return Resnet(resolved, sample_shape, classes);
 }

@@ -49,6 +49,9 @@ void VisitAttributes(Attributes& a, Visit&& visit) {
   visit("probability", a.probability);
   visit("vocabulary", a.vocabulary);
   visit("dimension", a.dimension);
+  visit("deviation", a.deviation);
+  visit("id", a.id);
+  visit("segments", a.segments);
   visit("heads", a.heads);
   visit("encoding", a.encoding);
   visit("activations", a.activations);
@@ -227,6 +230,15 @@ Result<GraphInfo> Analyze(const Graph& graph) {
     return Error{ErrorCode::kInvalid, "the graph's output '" + graph.output + "' is not a node"};
   }
   return info;
+}
+
+int64_t VocabularyOf(const Graph& graph) {
+  int64_t vocabulary = 0;
+  for (const Node& node : graph.nodes) {
+    bool reads_ids = node.op == OpType::kEmbedding && !node.inputs.empty() && node.inputs[0] == graph.nodes[0].name;
+    if (reads_ids) vocabulary = vocabulary == 0 ? node.attributes.vocabulary : std::min(vocabulary, node.attributes.vocabulary);
+  }
+  return vocabulary;
 }
 
 Json ToJson(const Graph& graph) {

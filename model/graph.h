@@ -27,8 +27,9 @@ enum class OpType : uint8_t {
   kRelu, kGelu, kTanh, kSigmoid, kSilu, kSoftmax,
   kMaxPool2d, kAvgPool2d, kGlobalAvgPool2d,
   kFlatten, kReshape, kAdd, kConcat, kDropout, kEmbedding, kAttention, kScale,
+  kPositions, kSegments, kKeyMask, kFirst, kSequenceMean,
 };
-inline constexpr int kOpTypeCount = 22;
+inline constexpr int kOpTypeCount = 27;
 
 std::string_view ToString(OpType type);  // "linear", "conv2d", "batch_norm2d", …
 Result<OpType> OpTypeFromString(std::string_view name);
@@ -56,9 +57,14 @@ struct Attributes {
   DType dtype = DType::kF32;                          // input
   double probability = 0.0;                           // dropout
   int64_t vocabulary = 0, dimension = 0;              // embedding
+  double deviation = 1.0;                             // embedding: of the normal distribution that its weight starts from
+  int64_t id = 0;                                     // key_mask: of padding; segments: of the separator
+  int64_t segments = 1;                               // segments: a position's value is the number of separators before it,
+                                                      // at most segments − 1
   double factor = 1.0;                                // scale: the value is factor · input
   int64_t heads = 1;                                  // attention: inputs are query, key, value [, key mask]; each
-                                                      // [sequence, width]; softmax(q kᵀ/√(width/heads)) v per head
+                                                      // [sequence, width]; softmax(q kᵀ/√(width/heads)) v per head, over
+                                                      // keys whose mask is not zero
   Encoding encoding = Encoding::kDense;               // linear, conv2d, embedding: of the weight
   Activations activations = Activations::kFloat;      // linear, conv2d, embedding: of the input, with an encoding
   int64_t bits = 8;                                   // linear, conv2d, embedding: of a code, encoding codebook
@@ -119,6 +125,9 @@ struct GraphInfo {
 // Checks the graph (unique names, known inputs in order, attributes in range, shapes that fit) and derives everything
 // above. kInvalid names the node, what was found and what is allowed.
 Result<GraphInfo> Analyze(const Graph& graph);
+
+// How many ids the embeddings right behind the first input accept, 0 to that less one; 0 if the input is no sequence of ids.
+int64_t VocabularyOf(const Graph& graph);
 
 // JSON form, the identity after ToJson ∘ FromJson; attributes at their default are left out. FromJson does not Analyze.
 Json ToJson(const Graph& graph);

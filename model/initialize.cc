@@ -24,7 +24,7 @@ TensorMap InitializeWeights(const Graph& graph, const GraphInfo& info, uint64_t 
       double bound = 1.0 / std::sqrt(static_cast<double>(spec.fan_in));
       for (float& v : values) v = static_cast<float>((2.0 * stream.Uniform() - 1.0) * bound);
     } else if (op == OpType::kEmbedding) {
-      for (float& v : values) v = static_cast<float>(stream.Normal());
+      for (float& v : values) v = static_cast<float>(stream.Normal() * graph.Find(spec.node)->attributes.deviation);
     } else {
       float constant = spec.role == "weight" || spec.role == "running_var" ? 1.0f : 0.0f;
       for (float& v : values) v = constant;

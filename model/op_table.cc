@@ -139,6 +139,7 @@ Result<Shape> InferScale(const Attributes& a, Inputs in) {
 
 Result<Shape> InferEmbedding(const Attributes& a, Inputs in) {
   if (a.vocabulary < 1 || a.dimension < 1) return Bad("vocabulary and dimension must be at least 1");
+  if (!(a.deviation > 0 && a.deviation <= 1)) return Bad("deviation must be above 0 and at most 1");
   Shape out = in[0];
   out.push_back(a.dimension);
   return out;
@@ -156,6 +157,26 @@ Result<Shape> InferAttention(const Attributes& a, Inputs in) {
   }
   if (in.size() == 4 && in[3] != Shape{in[1][0]}) return Bad("key mask must be [" + std::to_string(in[1][0]) + "]");
   return Shape{in[0][0], in[2][1]};
+}
+
+Result<Shape> InferIds(const Attributes&, Inputs in) {
+  if (in[0].size() != 1) return Bad("takes a sequence of ids, but its input is " + ToString(in[0]));
+  return in[0];
+}
+
+Result<Shape> InferSegments(const Attributes& a, Inputs in) {
+  if (a.segments < 1) return Bad("segments must be at least 1");
+  return InferIds(a, in);
+}
+
+Result<Shape> InferFirst(const Attributes&, Inputs in) {
+  if (in[0].size() != 2) return Bad("takes [sequence, width], but its input is " + ToString(in[0]));
+  return Shape{in[0][1]};
+}
+
+Result<Shape> InferSequenceMean(const Attributes& a, Inputs in) {
+  if (in.size() == 2 && in[0].size() == 2 && in[1] != Shape{in[0][0]}) return Bad("key mask must be [" + std::to_string(in[0][0]) + "]");
+  return InferFirst(a, in);
 }
 
 TensorSpec Spec(const Node& node, const char* role, Shape shape, int64_t fan_in, bool prunable) {
@@ -206,6 +227,8 @@ int64_t ConvCost(const Attributes& a, Inputs, const Shape& out) {
 int64_t PoolCost(const Attributes& a, Inputs, const Shape& out) { return ElementCount(out) * a.kernel_h * a.kernel_w; }
 int64_t AttentionCost(const Attributes&, Inputs in, const Shape&) { return in[0][0] * in[1][0] * (in[0][1] + in[2][1]); }
 
+int64_t SequenceMeanCost(const Attributes&, Inputs in, const Shape&) { return ElementCount(in[0]); }
+
 constexpr int kMany = 64;
 
 const std::array<OpRow, kOpTypeCount>& Rows() {
@@ -235,9 +258,14 @@ const std::array<OpRow, kOpTypeCount>& Rows() {
       {OpType::kAdd, "add", 2, kMany, {}, InferAdd, nullptr, NoCost},
       {OpType::kConcat, "concat", 1, kMany, {"axis"}, InferConcat, nullptr, NoCost},
       {OpType::kDropout, "dropout", 1, 1, {"probability"}, InferDropout, nullptr, NoCost},
-      {OpType::kEmbedding, "embedding", 1, 1, {"vocabulary", "dimension", "encoding", "activations", "bits"}, InferEmbedding, EmbeddingTensors, NoCost},
+      {OpType::kEmbedding, "embedding", 1, 1, {"vocabulary", "dimension", "deviation", "encoding", "activations", "bits"}, InferEmbedding, EmbeddingTensors, NoCost},
       {OpType::kAttention, "attention", 3, 4, {"heads"}, InferAttention, nullptr, AttentionCost},
       {OpType::kScale, "scale", 1, 1, {"factor"}, InferScale, nullptr, PerElement},
+      {OpType::kPositions, "positions", 1, 1, {}, InferIds, nullptr, NoCost},
+      {OpType::kSegments, "segments", 1, 1, {"id", "segments"}, InferSegments, nullptr, NoCost},
+      {OpType::kKeyMask, "key_mask", 1, 1, {"id"}, InferIds, nullptr, NoCost},
+      {OpType::kFirst, "first", 1, 1, {}, InferFirst, nullptr, NoCost},
+      {OpType::kSequenceMean, "sequence_mean", 1, 2, {}, InferSequenceMean, nullptr, SequenceMeanCost},
   }};
   return rows;
 }

@@ -24,6 +24,9 @@ void ResolveStudent(ResolveContext& context, Json& student, const std::string& p
   if (!resolved.ok()) return context.Fail(pointer + "/model", "model: " + resolved.error().message);
   auto graph = BuildModelSection(student["model"], context.data());
   if (!graph.ok()) return context.Fail(pointer + "/model", "model: " + graph.error().message);
+  if ((model::VocabularyOf(*graph) > 0) != (model::VocabularyOf(context.graph()) > 0)) {
+    return context.Fail(pointer + "/model", "model: one of student and recipe reads token ids, the other numbers; the samples are given to both alike, so use encoder in both or in neither");
+  }
   auto info = model::Analyze(*graph);
   if (!info.ok()) return context.Fail(pointer + "/model", "the model does not take these samples: " + info.error().message);
   student["model"] = *std::move(resolved);

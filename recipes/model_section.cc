@@ -24,7 +24,9 @@ Result<Json> ResolveModelSection(Json section) {
 
 Result<model::Graph> BuildModelSection(Json section, const data::DataInfo& data) {
   std::string architecture = TakeArchitecture(section);
-  return model::BuildArchitecture(architecture, section, data.sample_shape, data.classes);
+  ASSIGN_OR_RETURN(model::Graph graph, model::BuildArchitecture(architecture, section, data.sample_shape, data.classes));
+  if (int64_t vocabulary = model::VocabularyOf(graph); vocabulary > 0) TRY(data::CheckIds(data, vocabulary));
+  return graph;
 }
 
 }  // namespace pare::recipes

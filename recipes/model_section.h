@@ -10,7 +10,8 @@ namespace pare::recipes {
 
 // The section with every field of its architecture written out, less the weights. REQUIRES: "architecture" is a text.
 Result<Json> ResolveModelSection(Json section);
-// Its network for samples and classes of these data. REQUIRES: as above.
+// Its network for samples and classes of these data; kInvalid also where it reads token ids and a sample has another value.
+// REQUIRES: as above.
 Result<model::Graph> BuildModelSection(Json section, const data::DataInfo& data);
 
 }  // namespace pare::recipes

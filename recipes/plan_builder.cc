@@ -38,9 +38,11 @@ Json DataSpecOf(const ResolvedRecipe& recipe) {
   spec.validation = d.at("validation").get<int64_t>();
   spec.split_seed = recipe.tree.at("seed").get<uint64_t>();
   bool standard = d.at("normalize") == "standard";
+  // Bytes are divided by 255, unless they are ids.
+  const double unit = recipe.data.dtype == "U8" && model::VocabularyOf(recipe.graph) > 0 ? 255.0 : 1.0;
   for (size_t c = 0; c < recipe.data.mean.size(); ++c) {
     spec.offset.push_back(standard ? recipe.data.mean[c] : 0.0);
-    spec.scale.push_back(standard && recipe.data.deviation[c] > 0 ? 1.0 / recipe.data.deviation[c] : 1.0);
+    spec.scale.push_back(standard && recipe.data.deviation[c] > 0 ? 1.0 / recipe.data.deviation[c] : unit);
   }
   spec.flip = d.at("augment").at("flip").get<bool>();
   spec.shift = d.at("augment").at("shift").get<int64_t>();

@@ -87,6 +87,10 @@ class Resolver {
 
   void ResolveData() {
     Json& data = tree_["data"];
+    if (model::VocabularyOf(out_.graph) > 0) {
+      if (data.value("normalize", Json("none")) != "none") Fail("/data/normalize", "normalize: the samples are token ids, which are taken as they are; leave it out");
+      data["normalize"] = "none";
+    }
     FillDefaults("data", data);
     FillDefaults("augment", data["augment"]);
     int64_t validation = data["validation"].get<int64_t>(), train = out_.data.train_count;
@@ -98,7 +102,8 @@ class Resolver {
     }
     bool image = out_.data.sample_shape.size() == 3;
     if (!image && (data["augment"]["flip"].get<bool>() || data["augment"]["shift"].get<int64_t>() > 0)) {
-      Fail("/data/augment", "augment: flips and shifts need images, the samples have shape " + model::ToString(out_.data.sample_shape));
+      Fail("/data/augment", "augment: flips and shifts need images, the samples " +
+                               (model::VocabularyOf(out_.graph) > 0 ? "are token ids" : "have shape " + model::ToString(out_.data.sample_shape)));
     }
   }
 

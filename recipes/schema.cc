@@ -29,7 +29,7 @@ constexpr Field kFields[] = {
     {"recipe", "variants", "section", "{}", 0, 0, "", "", "named chains of steps, each starting from the baseline", "{one-shot: [{prune: {sparsity: 0.9}}]}"},
     {"recipe", "promote", "section", "", 0, 0, "", "", "register the best candidate under a name; omit it to promote nothing", "{as: fashion-lenet}"},
 
-    {"model", "architecture", "text", "", 0, 0, "", "", "built-in architecture: mlp, lenet5, resnet (resnet20, …); its own fields stand beside it", "mlp"},
+    {"model", "architecture", "text", "", 0, 0, "", "", "built-in architecture: mlp, lenet5, resnet (resnet20, …), encoder; its own fields stand beside it", "mlp"},
     {"model", "weights", "text", "", 0, 0, "", "path", "safetensors file with starting weights", "my-model/model.safetensors"},
 
     {"data", "dataset", "name", "", 0, 0, "fashion-mnist", "", "built-in dataset", "fashion-mnist"},
@@ -42,7 +42,7 @@ constexpr Field kFields[] = {
     {"data", "label_column", "text", "\"label\"", 0, 0, "", "", "csv: name or zero-based number of the label's column", "label"},
     {"data", "shape", "integers", "", 1, 1e6, "", "", "csv: shape of a sample", "[1, 28, 28]"},
     {"data", "validation", "integer", "0", 0, kBig, "", "samples", "cut from the training split; drives every decision", "5000"},
-    {"data", "normalize", "name", "\"standard\"", 0, 0, "none,standard", "", "standard: (x − mean) / deviation per channel of the training split; bytes are divided by 255 first in both cases", "standard"},
+    {"data", "normalize", "name", "\"standard\"", 0, 0, "none,standard", "", "standard: (x − mean) / deviation per channel of the training split; bytes are divided by 255 first in both cases. Token ids (architecture encoder) are taken as they are", "standard"},
     {"data", "augment", "section", "{}", 0, 0, "", "", "random changes of training images", "{flip: true, shift: 2}"},
     {"augment", "flip", "boolean", "false", 0, 0, "", "", "mirror half of the images", "true"},
     {"augment", "shift", "integer", "0", 0, 64, "", "pixels", "shift by up to this much in each direction", "2"},

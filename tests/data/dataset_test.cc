@@ -178,6 +178,36 @@ TEST_F(DatasetTest, DescribeGivesMeanAndDeviationPerChannel) {
   EXPECT_NEAR(bytes.deviation[0], std::sqrt((24.0 * 24.0 - 1.0) / 12.0) / 255.0, 1e-14);
 }
 
+// Vectors of ids in each of the formats' types; `train` [2, 3], `test` [1, 3].
+Dataset Ids(DType dtype, const std::vector<float>& train, const std::vector<float>& test) {
+  auto tensor = [&](const std::vector<float>& values, int64_t n) {
+    if (dtype == DType::kF32) return Tensor::Of<float>(dtype, {n, 3}, values);
+    return Tensor::Of<uint8_t>(dtype, {n, 3}, std::vector<uint8_t>(values.begin(), values.end()));
+  };
+  Dataset dataset;
+  dataset.train = {tensor(train, 2), Tensor::Of<int64_t>(DType::kI64, {2}, std::vector<int64_t>{0, 1})};
+  dataset.test = {tensor(test, 1), Tensor::Of<int64_t>(DType::kI64, {1}, std::vector<int64_t>{1})};
+  dataset.classes = 2;
+  return dataset;
+}
+
+TEST_F(DatasetTest, DescribeFindsTheLargestIdOrWhatIsNone) {
+  auto place = [](DType dtype, const std::vector<float>& train, const std::vector<float>& test) { return Describe(Ids(dtype, train, test), {}).largest_id.value(); };
+  EXPECT_EQ(place(DType::kF32, {1, 2, 3, 9, 5, 6}, {7, 8, 0}), (IdPlace{9, "train", 1, 0}));
+  EXPECT_EQ(place(DType::kU8, {1, 2, 3, 4, 5, 6}, {7, 255, 0}), (IdPlace{255, "test", 0, 1}));
+  EXPECT_EQ(place(DType::kF32, {1, 2, 3, 4, 5, -1}, {7, 8, 0}), (IdPlace{-1, "train", 1, 2}));
+  EXPECT_EQ(place(DType::kF32, {1, 2, 300, 4, 5, 6}, {7, 8, 0.5}), (IdPlace{0.5, "test", 0, 2}));
+  EXPECT_FALSE(Describe(*Load(IdxRequest()), {}).largest_id.has_value()) << "images are no ids";
+}
+
+TEST_F(DatasetTest, IdsOutsideTheVocabularyAreNamedByTheirSample) {
+  DataInfo info = Describe(Ids(DType::kF32, {1, 2, 3, 4, 5, 6}, {7, 8, 0}), {});
+  EXPECT_TRUE(CheckIds(info, 9).ok());
+  EXPECT_EQ(CheckIds(info, 8).error().message, "data: test sample 0, position 1: 8 is no token id; the vocabulary is 0 to 7");
+  info = Describe(Ids(DType::kF32, {1, 2, 3, 4, 5.5, 6}, {7, 8, 0}), {});
+  EXPECT_EQ(CheckIds(info, 9).error().message, "data: train sample 1, position 1: 5.5 is no token id; the vocabulary is 0 to 8");
+}
+
 TEST_F(DatasetTest, EncodedDatasetsReadBackWithTheirFingerprint) {
   Dataset dataset = *Load(IdxRequest());
   auto bytes = std::make_shared<std::string>(EncodeDataset(dataset));
@@ -241,6 +271,8 @@ TEST(DataJsonTest, InfoAndSpecReadBack) {
   EXPECT_EQ(*info_back, info);
   info.blob = {};
   EXPECT_EQ(*DataInfoFromJson(ToJson(info)), info);
+  info.largest_id = IdPlace{30521, "test", 7, 3};
+  EXPECT_EQ(*DataInfoFromJson(*ParseJson(Canonical(ToJson(info)), "info")), info);
   DataSpec spec{info.fingerprint, 5, UINT64_MAX, {0.1, 0.2}, {1.0 / 3.0, 2}, true, 2};
   auto spec_back = DataSpecFromJson(*ParseJson(Canonical(ToJson(spec)), "spec"));
   ASSERT_TRUE(spec_back.ok()) << MessageOf(spec_back);

@@ -59,6 +59,19 @@ class ReferenceForward {
         return out;
       }
       case kAttention: return Attention(i);
+      case kPositions: {
+        Vector out;
+        for (size_t p = 0; p < In(i, 0).size(); ++p) out.push_back(static_cast<double>(p));
+        return out;
+      }
+      case kSegments: return Segments(i);
+      case kKeyMask: {
+        Vector out;
+        for (double id : In(i, 0)) out.push_back(std::llround(id) == node.attributes.id ? 0 : 1);
+        return out;
+      }
+      case kFirst: return Vector(In(i, 0).begin(), In(i, 0).begin() + InShape(i, 0)[1]);
+      case kSequenceMean: return SequenceMean(i);
       default: {
         Vector out = In(i, 0);
         for (double& x : out) x = Activation(node, x);
@@ -221,13 +234,39 @@ class ReferenceForward {
         for (size_t k = 0; k < keys; ++k) {
           double dot = 0;
           for (size_t c = h * dk; c < (h + 1) * dk; ++c) dot += In(i, 0)[q * width + c] * In(i, 1)[k * width + c];
-          sum += p[k] = std::exp(dot / std::sqrt(static_cast<double>(dk)));
+          bool seen = graph_.nodes[i].inputs.size() < 4 || In(i, 3)[k] != 0;
+          sum += p[k] = seen ? std::exp(dot / std::sqrt(static_cast<double>(dk))) : 0;
         }
         for (size_t k = 0; k < keys; ++k) {
           for (size_t c = h * dv; c < (h + 1) * dv; ++c) y[q * values + c] += p[k] / sum * In(i, 2)[k * values + c];
         }
       }
     }
+    return y;
+  }
+
+  Vector Segments(size_t i) {
+    const model::Attributes& a = graph_.nodes[i].attributes;
+    Vector out;
+    int64_t separators = 0;
+    for (double id : In(i, 0)) {
+      out.push_back(static_cast<double>(std::min(separators, a.segments - 1)));
+      separators += std::llround(id) == a.id;
+    }
+    return out;
+  }
+
+  Vector SequenceMean(size_t i) {
+    auto rows = U(InShape(i, 0)[0]), width = U(InShape(i, 0)[1]);
+    bool masked = graph_.nodes[i].inputs.size() == 2;
+    Vector y(width, 0.0);
+    double seen = 0;
+    for (size_t r = 0; r < rows; ++r) {
+      if (masked && In(i, 1)[r] == 0) continue;
+      seen += 1;
+      for (size_t c = 0; c < width; ++c) y[c] += In(i, 0)[r * width + c];
+    }
+    for (double& v : y) v /= std::max(seen, 1.0);
     return y;
   }
 

@@ -65,8 +65,64 @@ TEST(ArchitectureTest, ResnetHasTheClosedFormsCounts) {
   EXPECT_EQ(InfoOf("resnet56", {{"width", 8}}, {3, 32, 32}, 100).parameters, ResnetParameters(56, 8, 3, 100));
 }
 
+// Of https://huggingface.co/bert-base-uncased as BertForSequenceClassification with two labels: 109,483,778.
+TEST(ArchitectureTest, EncoderHasTheCountsOfBertBase) {
+  const Json base = {{"layers", 12}, {"hidden", 768}, {"heads", 12}, {"intermediate", 3072}};
+  EXPECT_EQ(InfoOf("encoder", base, {128}, 2).parameters, 109'483'778);
+  Json mean = base;
+  mean["pooling"] = "mean";
+  EXPECT_EQ(InfoOf("encoder", mean, {128}, 2).parameters, 109'483'778 - (768 * 768 + 768));
+}
+
+TEST(ArchitectureTest, EncoderNamesItsLayersAsBertDoes) {
+  GraphInfo info = InfoOf("encoder", {{"layers", 1}}, {16}, 3);
+  std::vector<std::string> weights;
+  for (const TensorSpec& spec : info.tensors) {
+    if (spec.role == "weight") weights.push_back(spec.node);
+  }
+  const std::string layer = "encoder.layer.0.";
+  EXPECT_EQ(weights, (std::vector<std::string>{
+                         "embeddings.word_embeddings", "embeddings.position_embeddings", "embeddings.token_type_embeddings", "embeddings.LayerNorm",
+                         layer + "attention.self.query", layer + "attention.self.key", layer + "attention.self.value", layer + "attention.output.dense",
+                         layer + "attention.output.LayerNorm", layer + "intermediate.dense", layer + "output.dense", layer + "output.LayerNorm",
+                         "pooler.dense", "classifier"}));
+}
+
+TEST(ArchitectureTest, EncoderFollowsItsFields) {
+  auto graph = BuildArchitecture("encoder", {{"vocabulary", 50}, {"length", 20}, {"types", 3}, {"separator", 4}, {"padding", 7}, {"heads", 4}}, {16}, 3);
+  ASSERT_TRUE(graph.ok()) << graph.error().message;
+  EXPECT_EQ(graph->nodes[0].attributes.dtype, DType::kI64);
+  EXPECT_EQ(VocabularyOf(*graph), 50);
+  EXPECT_EQ(graph->Find("embeddings.word_embeddings")->attributes.deviation, 0.02);
+  EXPECT_EQ(graph->Find("embeddings.position_embeddings")->attributes.vocabulary, 20);
+  EXPECT_EQ(graph->Find("embeddings.key_mask")->attributes.id, 7);
+  EXPECT_EQ(graph->Find("embeddings.token_type_ids")->attributes.id, 4);
+  EXPECT_EQ(graph->Find("embeddings.token_type_ids")->attributes.segments, 3);
+  EXPECT_EQ(graph->Find("encoder.layer.1.attention.self")->inputs.size(), 4u);
+  EXPECT_EQ(graph->Find("encoder.layer.1.attention.self")->attributes.heads, 4);
+  EXPECT_EQ(graph->Find("encoder.layer.1.output.LayerNorm")->attributes.epsilon, 1e-12);
+  auto plain = BuildArchitecture("encoder", {{"types", 0}, {"padding", -1}, {"dropout", 0}, {"pooling", "mean"}}, {16}, 3);
+  ASSERT_TRUE(plain.ok()) << plain.error().message;
+  EXPECT_EQ(plain->Find("encoder.layer.0.attention.self")->inputs.size(), 3u);
+  for (const Node& node : plain->nodes) EXPECT_TRUE(node.op != OpType::kDropout && node.op != OpType::kKeyMask && node.op != OpType::kSegments) << node.name;
+}
+
+TEST(ArchitectureTest, EncoderRefusesWhatDoesNotFitTogether) {
+  EXPECT_EQ(MessageOf("encoder", {{"hidden", 100}, {"heads", 3}}, {16}), "heads: 3 heads do not divide a hidden width of 100");
+  EXPECT_EQ(MessageOf("encoder", {{"hidden", {64}}}, {16}), "hidden: expected an integer from 1 to 16384, found [64]");
+  EXPECT_EQ(MessageOf("encoder", {{"vocabulary", 16777217}}, {16}), "vocabulary: expected an integer from 1 to 16777216, found 16777217");
+  EXPECT_EQ(MessageOf("encoder", {{"pooling", "max"}}, {16}), "pooling: expected one of first, mean, found \"max\"");
+  EXPECT_EQ(MessageOf("encoder", {{"dropout", 1}}, {16}), "dropout: expected a number in [0, 1), found 1");
+  EXPECT_EQ(MessageOf("encoder", {{"vocabulary", 50}, {"padding", 50}}, {16}), "padding: id 50 is outside the vocabulary, 0 to 49");
+  EXPECT_EQ(MessageOf("encoder", {{"separator", 102}, {"types", 1}}, {16}), "separator: tells segments apart, which takes at least 2 types, found 1");
+  EXPECT_EQ(MessageOf("encoder", {{"separator", 0}}, {16}), "separator: 0 is the id of padding");
+  EXPECT_EQ(MessageOf("encoder", {{"length", 15}}, {16}), "length: the data has samples of 16 tokens, the table of positions ends at 15");
+  EXPECT_EQ(MessageOf("encoder", Json::object(), {1, 28, 28}), "encoder takes samples that are vectors of token ids [length], the data has [1, 28, 28]");
+  EXPECT_EQ(MessageOf("encoder", {{"activation", "relu"}}, {16}), "unknown field 'activation' of architecture encoder");
+}
+
 TEST(ArchitectureTest, MessagesNameFieldFoundAndAllowed) {
-  EXPECT_EQ(MessageOf("vgg", Json::object(), {1, 28, 28}), "unknown architecture 'vgg'; known are mlp, lenet5, resnet");
+  EXPECT_EQ(MessageOf("vgg", Json::object(), {1, 28, 28}), "unknown architecture 'vgg'; known are mlp, lenet5, resnet, encoder");
   EXPECT_EQ(MessageOf("mlp", {{"depth", 2}}, {4}), "unknown field 'depth' of architecture mlp");
   EXPECT_EQ(MessageOf("mlp", {{"hidden", {0}}}, {4}), "hidden: expected a list of widths from 1 to 1048576, found [0]");
   EXPECT_EQ(MessageOf("mlp", {{"activation", "elu"}}, {4}), "activation: expected one of relu, gelu, tanh, sigmoid, silu, found \"elu\"");
@@ -111,6 +167,17 @@ TEST(InitializeTest, WeightsAreUniformWithinTheBoundOfTheirFanIn) {
   for (float v : weights.at("stem.bn.running_var").values<float>()) EXPECT_EQ(v, 1.0f);
   for (float v : weights.at("stem.bn.bias").values<float>()) EXPECT_EQ(v, 0.0f);
   for (float v : weights.at("stem.bn.running_mean").values<float>()) EXPECT_EQ(v, 0.0f);
+}
+
+TEST(InitializeTest, EmbeddingsAreNormalWithTheDeviationOfTheirNode) {
+  auto graph = BuildArchitecture("encoder", {{"vocabulary", 1000}, {"hidden", 64}}, {16}, 3);
+  TensorMap weights = InitializeWeights(*graph, *Analyze(*graph), 1);
+  double squares = 0, sum = 0;
+  auto values = weights.at("embeddings.word_embeddings.weight").values<float>();
+  for (float v : values) sum += v, squares += static_cast<double>(v) * v;
+  double n = static_cast<double>(values.size());
+  EXPECT_NEAR(sum / n, 0, 4 * 0.02 / std::sqrt(n));
+  EXPECT_NEAR(std::sqrt(squares / n), 0.02, 0.0004);
 }
 
 TEST(InitializeTest, DependsOnTheSeedOnly) {

@@ -89,6 +89,12 @@ std::vector<Case> Cases() {
       {OpType::kAttention, heads, {{12, 16}, {10, 16}, {10, 16}}, {12, 16}, 0, 12 * 10 * 16 * 2},
       {OpType::kAttention, heads, {{12, 16}, {12, 16}, {12, 16}, {12}}, {12, 16}, 0, 12 * 12 * 16 * 2},
       {OpType::kScale, With([](Attributes& a) { a.factor = 2.0; }), {{3, 5}}, {3, 5}, 0, 15},
+      {OpType::kPositions, {}, {{7}}, {7}, 0, 0},
+      {OpType::kSegments, With([](Attributes& a) { a.id = 2, a.segments = 2; }), {{7}}, {7}, 0, 0},
+      {OpType::kKeyMask, {}, {{7}}, {7}, 0, 0},
+      {OpType::kFirst, {}, {{7, 4}}, {4}, 0, 0},
+      {OpType::kSequenceMean, {}, {{7, 4}}, {4}, 0, 28},
+      {OpType::kSequenceMean, {}, {{7, 4}, {7}}, {4}, 0, 28},
   };
 }
 
@@ -104,7 +110,7 @@ TEST(OpTableTest, EveryOperatorHasItsRowInOrder) {
     EXPECT_EQ(*OpTypeFromString(row.name), row.type);
   }
   // The last operator of the enumeration: fails when one is added after it and kOpTypeCount is not raised.
-  EXPECT_EQ(static_cast<int>(OpType::kScale) + 1, kOpTypeCount);
+  EXPECT_EQ(static_cast<int>(OpType::kSequenceMean) + 1, kOpTypeCount);
 }
 
 TEST(OpTableTest, EveryOperatorHasACaseInThisTest) {
@@ -186,6 +192,12 @@ TEST(AnalyzeTest, WhatDoesNotFitNamesTheNodeAndTheShapes) {
       {OpType::kAttention, set([](Attributes& a) { a.heads = 3; }), {{2, 4}, {2, 4}, {2, 4}}, "heads (3) must divide the width"},
       {OpType::kAttention, {}, {{2, 4}, {3, 4}, {2, 4}}, "do not fit"},
       {OpType::kAttention, {}, {{2, 4}, {3, 4}, {3, 4}, {2}}, "key mask must be [3]"},
+      {OpType::kEmbedding, set([](Attributes& a) { a.vocabulary = a.dimension = 2, a.deviation = 0; }), {{2}}, "deviation must be above 0"},
+      {OpType::kPositions, {}, {{2, 4}}, "takes a sequence of ids, but its input is [2, 4]"},
+      {OpType::kSegments, set([](Attributes& a) { a.segments = 0; }), {{4}}, "segments must be at least 1"},
+      {OpType::kKeyMask, {}, {{2, 4}}, "takes a sequence of ids"},
+      {OpType::kFirst, {}, {{4}}, "takes [sequence, width], but its input is [4]"},
+      {OpType::kSequenceMean, {}, {{2, 4}, {4}}, "key mask must be [2]"},
       {OpType::kRelu, {}, {{0}}, "every dimension must be at least 1"},
       {OpType::kRelu, {}, {{int64_t{1} << 29, int64_t{1} << 29}}, "more than 2^30 elements"},
   };

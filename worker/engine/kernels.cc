@@ -231,6 +231,11 @@ constexpr Kernel kTable[] = {
     {OpType::kEmbedding, kernels::EmbeddingForward, kernels::EmbeddingBackward},
     {OpType::kAttention, kernels::AttentionForward, kernels::AttentionBackward},
     {OpType::kScale, ScaleForward, ScaleBackward},
+    {OpType::kPositions, kernels::PositionsForward, Nothing},
+    {OpType::kSegments, kernels::SegmentsForward, Nothing},
+    {OpType::kKeyMask, kernels::KeyMaskForward, Nothing},
+    {OpType::kFirst, kernels::FirstForward, kernels::FirstBackward},
+    {OpType::kSequenceMean, kernels::SequenceMeanForward, kernels::SequenceMeanBackward},
 };
 static_assert(std::size(kTable) == model::kOpTypeCount, "every operator of model/graph.h needs a row here");
 

@@ -98,6 +98,14 @@ void EmbeddingForward(ShardState&, NodeState&);
 void EmbeddingBackward(ShardState&, NodeState&);
 void AttentionForward(ShardState&, NodeState&);
 void AttentionBackward(ShardState&, NodeState&);
+// Sequences: worker/engine/kernels_sequence.cc.
+void PositionsForward(ShardState&, NodeState&);
+void SegmentsForward(ShardState&, NodeState&);
+void KeyMaskForward(ShardState&, NodeState&);
+void FirstForward(ShardState&, NodeState&);
+void FirstBackward(ShardState&, NodeState&);
+void SequenceMeanForward(ShardState&, NodeState&);
+void SequenceMeanBackward(ShardState&, NodeState&);
 }  // namespace kernels
 
 }  // namespace pare::engine

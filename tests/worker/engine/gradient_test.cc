@@ -23,6 +23,9 @@ struct Case {
   model::Shape shape;  // what the operator gets: [channels, h, w], [sequence, width] or [features]
 };
 
+// A function of token ids alone, which gives ids again.
+bool ReadsIds(OpType op) { return op == OpType::kPositions || op == OpType::kSegments || op == OpType::kKeyMask; }
+
 // input → (a linear or a convolution, so that the operator's input gradient is needed) → operator → flatten → linear.
 Graph GraphOf(const Case& c) {
   Graph g;
@@ -31,6 +34,10 @@ Graph GraphOf(const Case& c) {
   if (c.op == OpType::kEmbedding) {
     g.nodes[0].attributes.dtype = model::DType::kI64;
     g.nodes.push_back({"op", c.op, {"input"}, c.attributes});
+  } else if (ReadsIds(c.op)) {
+    g.nodes[0].attributes.dtype = model::DType::kI64;
+    g.nodes.push_back({"ids", c.op, {"input"}, c.attributes});
+    g.nodes.push_back({"op", OpType::kEmbedding, {"ids"}, {.vocabulary = 7, .dimension = 4}});
   } else {
     auto before = [&](const std::string& name) {
       if (c.shape.size() == 3) {
@@ -87,6 +94,11 @@ std::vector<Case> Cases() {
       {"embedding", OpType::kEmbedding, {.vocabulary = 7, .dimension = 4}, {5}},
       {"attention", OpType::kAttention, {.heads = 2}, {5, 6}},
       {"scale", OpType::kScale, {.factor = -1.75}, {6}},
+      {"positions", OpType::kPositions, {}, {5}},
+      {"segments", OpType::kSegments, {.id = 3, .segments = 3}, {5}},
+      {"key_mask", OpType::kKeyMask, {.id = 3}, {5}},
+      {"first", OpType::kFirst, {}, {5, 6}},
+      {"sequence_mean", OpType::kSequenceMean, {}, {5, 6}},
       // From 16 channels on images lie with channels innermost.
       {"wide_conv2d", OpType::kConv2d, {.in_channels = 16, .out_channels = 18, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .padding_h = 1, .padding_w = 1}, {16, 5, 4}},
       {"wide_batch_norm2d", OpType::kBatchNorm2d, {.features = 16}, {16, 3, 2}},
@@ -117,7 +129,7 @@ TEST_P(GradientTest, BackwardEqualsFiniteDifferences) {
   constexpr int64_t kBatch = 7;
   std::vector<float> x(static_cast<size_t>(kBatch * model::ElementCount(GetParam().shape)));
   for (size_t i = 0; i < x.size(); ++i) {
-    x[i] = GetParam().op == OpType::kEmbedding ? static_cast<float>(i * 5 % 7) : static_cast<float>(2 * std::sin(1.7 * static_cast<double>(i)));
+    x[i] = GetParam().op == OpType::kEmbedding || ReadsIds(GetParam().op) ? static_cast<float>(i * 5 % 7) : static_cast<float>(2 * std::sin(1.7 * static_cast<double>(i)));
   }
   std::vector<int64_t> labels;
   for (int64_t i = 0; i < kBatch; ++i) labels.push_back(i % 3);
