@@ -243,7 +243,10 @@ Status CheckIds(const DataInfo& info, int64_t vocabulary) {
   if (!info.largest_id) return Ok();
   const IdPlace& at = *info.largest_id;
   if (IsId(at.value) && at.value < static_cast<double>(vocabulary)) return Ok();
-  return Bad("data: " + at.split + " sample " + std::to_string(at.sample) + ", position " + std::to_string(at.position) + ": " + Canonical(Json(at.value)) +
+  constexpr double kExact = 1e15;
+  bool whole = at.value == std::floor(at.value) && std::abs(at.value) < kExact;
+  std::string value = whole ? std::to_string(static_cast<int64_t>(at.value)) : Canonical(Json(at.value));
+  return Bad("data: " + at.split + " sample " + std::to_string(at.sample) + ", position " + std::to_string(at.position) + ": " + value +
              " is no token id; the vocabulary is 0 to " + std::to_string(vocabulary - 1));
 }
 

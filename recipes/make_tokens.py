@@ -3,10 +3,11 @@
 
     python3 recipes/make_tokens.py DIRECTORY [--train N] [--test N] [--seed S]
 
-A sample is [CLS] segment [SEP] segment [SEP] [PAD]…, 32 ids of a vocabulary of 2000. Each segment has a few words of one of four
-topics among words that mean nothing; the label is the topic of the first. So a network has to know the words of a topic, and in which
-segment they stand: which of them occur at all says the label for one sample in two. Nothing but Python's own library is used, and the
-same arguments give the same files.
+A sample is [CLS] segment [SEP] segment [SEP] [PAD]…, 32 ids of a vocabulary of 2000. Each segment has one to four words of one of four
+topics, and half of them a stray word of another one, among words that mean nothing; the label is the topic of the first segment. So a
+network has to know the words of a topic and in which segment they stand: which words occur at all says the label for one sample in two.
+In one sample of eight the first segment has as many stray words as others, so that no network can be right about more than 96 %. Nothing
+but Python's own library is used, and the same arguments give the same files.
 """
 import argparse
 import array
@@ -20,8 +21,11 @@ FILLERS = range(WORDS + TOPICS * TOPIC_WORDS, VOCABULARY)
 
 def segment(draw, topic, length):
     words = [draw.choice(FILLERS) for _ in range(length)]
-    for place in draw.sample(range(length), draw.randint(2, 4)):
-        words[place] = WORDS + topic * TOPIC_WORDS + draw.randrange(TOPIC_WORDS)
+    topics = [topic] * draw.randint(1, 4)
+    if draw.random() < 0.5:
+        topics.append(draw.choice([t for t in range(TOPICS) if t != topic]))
+    for place, t in zip(draw.sample(range(length), len(topics)), topics):
+        words[place] = WORDS + t * TOPIC_WORDS + draw.randrange(TOPIC_WORDS)
     return words
 
 

@@ -38,6 +38,7 @@ class ResolveContext {
   void StartVariant() { student_.reset(), fresh_ = false; }
   void UseModel(model::Graph graph, model::GraphInfo info) { student_ = {std::move(graph), std::move(info)}; }
   void StartFresh() { fresh_ = true; }
+  bool fresh() const { return fresh_; }  // the network has not been trained yet
 
   // The weights that `targets` and `ignore` select, in graph order; patterns without a match are errors.
   std::vector<std::string> Tensors(const Json& section, const std::string& pointer);

@@ -48,7 +48,7 @@ void WarnOfSize(Chain& chain, const std::string& name, const model::Graph& teach
 
 void ResolveTeaching(ResolveContext& context, Json& section, const std::string& kind, const std::string& pointer) {
   Json written = section;
-  if (IsEncoder(context.graph()) && !written.contains("optimizer") && !written.contains("learning_rate")) {
+  if (IsEncoder(context.graph()) && !context.fresh() && !written.contains("optimizer") && !written.contains("learning_rate")) {
     written["optimizer"] = "adamw";
     written["learning_rate"] = 1e-5;
   }

@@ -14,7 +14,7 @@ namespace pare::recipes {
 inline constexpr double kFarLarger = 50;
 
 // The section with the training that it means and every default: fine-tuning at the baseline's last rate; for encoders
-// (networks with attention) AdamW at 1e-5; for a student that starts from nothing the whole schedule of train.
+// (networks with attention) that were trained before AdamW at 1e-5; for a student that starts from nothing the whole schedule of train.
 void ResolveTeaching(ResolveContext& context, Json& section, const std::string& kind, const std::string& pointer);
 
 // The network that `section.teacher` names; checked against the chain's. Nothing after a refusal.

@@ -73,7 +73,7 @@ std::vector<Command> OfComments(const std::string& document, const std::string& 
   for (std::string line; std::getline(lines, line);) {
     ++number;
     std::string content = line.rfind("#", 0) == 0 ? Trimmed(line.substr(1)) : "";
-    if (content.rfind("pare ", 0) != 0) continue;
+    if (content.rfind("pare ", 0) != 0 && content.rfind("python3 ", 0) != 0) continue;
     commands.push_back({document + ":" + std::to_string(number), 0, content});
     TakeComment(commands.back());
   }

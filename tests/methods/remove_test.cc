@@ -139,6 +139,27 @@ TEST(RemoveTest, TakesHeadsFfnColumnsAndLayersOutOfAnEncoder) {
   EXPECT_LT(Difference(layers, gone, 2), kRounding);
 }
 
+// With padding and two segments among the random ids.
+TEST(RemoveTest, TakesHeadsFfnColumnsAndLayersOutOfTheBuiltInEncoder) {
+  for (const char* pooling : {"first", "mean"}) {
+    model::Graph graph = *model::BuildArchitecture(
+        "encoder", {{"vocabulary", 5}, {"length", 12}, {"hidden", 8}, {"heads", 4}, {"intermediate", 12}, {"separator", 2}, {"pooling", pooling}}, {10}, 3);
+    Model dense = Random(graph, 1);
+    Model masked = *Masked(*Masked(dense, Structured(graph, "head", 0.5)), Structured(graph, "channel", 0.5)), removed = masked;
+    RemoveAll(removed);
+    EXPECT_EQ(removed.graph.Find("encoder.layer.1.attention.self")->attributes.heads, 2);
+    EXPECT_EQ(removed.tensors.at("encoder.layer.0.attention.self.key.weight").shape(), (model::Shape{4, 8}));
+    EXPECT_EQ(removed.tensors.at("encoder.layer.0.output.dense.weight").shape(), (model::Shape{8, 6}));
+    EXPECT_EQ(removed.tensors.at("embeddings.word_embeddings.weight").shape(), (model::Shape{5, 8})) << "layer norm fixes the stream";
+    if (pooling == std::string("first")) EXPECT_EQ(removed.tensors.at("classifier.weight").shape(), (model::Shape{3, 4})) << "the pooler's neurons";
+    EXPECT_LT(Difference(masked, removed, 2), kRounding);
+    Model layers = *Masked(dense, Structured(graph, "layer", 0.5)), gone = layers;
+    RemoveAll(gone);
+    EXPECT_LT(gone.graph.nodes.size(), layers.graph.nodes.size());
+    EXPECT_LT(Difference(layers, gone, 2), kRounding);
+  }
+}
+
 TEST(RemoveTest, ShrinksAnEmbeddingWithoutLayerNorm) {
   GraphBuilder b;
   model::Attributes embedding;
@@ -174,6 +195,27 @@ TEST(RemoveTest, FoldsTheConstantOfABiasIntoItsReaders) {
   EXPECT_EQ(removed.tensors.at("fc2.weight").shape(), (model::Shape{3, 3}));
   EXPECT_TRUE(removed.graph.Find("fc2")->attributes.bias) << "got the bias that it had not";
   EXPECT_LT(Difference(masked, removed, 2), kRounding);
+}
+
+TEST(RemoveTest, FollowsFeaturesThroughThePoolingOfASequence) {
+  for (auto [op, with_mask] : {std::pair(OpType::kFirst, false), std::pair(OpType::kSequenceMean, false), std::pair(OpType::kSequenceMean, true)}) {
+    GraphBuilder b;
+    model::Attributes embedding;
+    embedding.vocabulary = 3, embedding.dimension = 4;
+    std::string ids = b.Input({6}, "ids"), l = b.Linear("l", b.Add("embedding", OpType::kEmbedding, {ids}, embedding), 5);
+    std::vector<std::string> inputs = {l};
+    if (with_mask) inputs.push_back(b.Add("mask", OpType::kKeyMask, {ids}));
+    b.Linear("out", b.Add("pool", op, inputs), 3);
+    Model masked = Random(b.graph, 1);
+    masked.masks = EmptyRows(b.graph, "l", {1, 4});
+    ApplyMasks(masked.masks, masked.tensors);
+    Model removed = masked;
+    auto report = RemoveAll(removed);
+    // A sample of padding alone has the mean 0, not the bias.
+    EXPECT_EQ(report[0].after, with_mask ? 5 : 3);
+    EXPECT_EQ(report[0].stayed, with_mask ? "its value is not constant at 'pool'" : "");
+    EXPECT_LT(Difference(masked, removed, 2), kRounding);
+  }
 }
 
 TEST(RemoveTest, KeepsAUnitWhoseConstantMeetsPadding) {

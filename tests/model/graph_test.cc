@@ -233,7 +233,8 @@ void SetAny(Attributes& a, std::string_view name) {
       {"stride_h", &Attributes::stride_h}, {"stride_w", &Attributes::stride_w}, {"padding_h", &Attributes::padding_h},
       {"padding_w", &Attributes::padding_w}, {"groups", &Attributes::groups}, {"features", &Attributes::features},
       {"axis", &Attributes::axis}, {"vocabulary", &Attributes::vocabulary}, {"dimension", &Attributes::dimension},
-      {"heads", &Attributes::heads}, {"bits", &Attributes::bits}, {"block_size", &Attributes::block_size}};
+      {"heads", &Attributes::heads}, {"bits", &Attributes::bits}, {"block_size", &Attributes::block_size},
+      {"id", &Attributes::id}, {"segments", &Attributes::segments}};
   if (auto it = integers.find(name); it != integers.end()) {
     a.*(it->second) = *rc::gen::arbitrary<int64_t>();
   } else if (name == "bias") {
@@ -248,6 +249,8 @@ void SetAny(Attributes& a, std::string_view name) {
     a.probability = *rc::gen::arbitrary<double>();
   } else if (name == "double_quantization") {
     a.double_quantization = *rc::gen::arbitrary<bool>();
+  } else if (name == "deviation") {
+    a.deviation = *rc::gen::arbitrary<double>();
   } else if (name == "factor") {
     a.factor = *rc::gen::arbitrary<double>();
   } else if (name == "dtype") {

@@ -69,7 +69,7 @@ TEST(CheckTest, ValuesOfAWrongTypeOrRangeAreShownWithWhatIsAllowed) {
       {"name: test\nmodel: {architecture: mlp, hidden: [0]}\ndata: {dataset: fashion-mnist}\ntrain: {}\n",
        "r.yaml:2:36: hidden: expected a list of widths from 1 to 1048576, found [0]"},
       {"name: test\nmodel: {architecture: mpl}\ndata: {dataset: fashion-mnist}\ntrain: {}\n",
-       "r.yaml:2:23: architecture: unknown architecture 'mpl'; did you mean 'mlp'? Allowed: mlp, lenet5, resnet"},
+       "r.yaml:2:23: architecture: unknown architecture 'mpl'; did you mean 'mlp'? Allowed: mlp, lenet5, resnet, encoder"},
       {"name: test\nmodel: {architecture: resnet, depth: 9}\ndata: {dataset: fashion-mnist}\ntrain: {}\n", "r.yaml:2:8: model: resnet depth must be 6n + 2 (8, 14, 20, 26, 32, …), found 9"},
       {"name: test\nmodel: {architecture: mlp}\ndata: {dataset: mnist}\ntrain: {}\n", "r.yaml:3:17: dataset: expected one of fashion-mnist, found \"mnist\""},
       {"name: test\nmodel: {architecture: mlp}\ndata: {train: a.csv, test: b.csv, shape: [1, 2.5]}\ntrain: {}\n",
@@ -96,7 +96,7 @@ TEST(CheckTest, MissingPartsAreNamed) {
       {"version: 1\n",
        "r.yaml:1:1: 'name' is missing\nr.yaml:1:1: 'model' is missing\nr.yaml:1:1: 'data' is missing\n"
        "r.yaml:1:1: 'train' is missing; it can be omitted only when model.weights gives a trained model"},
-      {"name: test\nmodel: {hidden: [3]}\ndata: {dataset: fashion-mnist}\ntrain: {}\n", "r.yaml:2:8: model: 'architecture' is missing; known are mlp, lenet5, resnet"},
+      {"name: test\nmodel: {hidden: [3]}\ndata: {dataset: fashion-mnist}\ntrain: {}\n", "r.yaml:2:8: model: 'architecture' is missing; known are mlp, lenet5, resnet, encoder"},
       {"name: test\nmodel: {architecture: mlp}\ndata: {train: a.csv}\ntrain: {}\n",
        "r.yaml:3:7: data: 'test' is missing: the report's accuracies come from samples that training never saw"},
       {std::string(kHead) + "promote: {keep_best_effort: true}\n", "r.yaml:6:10: promote: 'as', the model's name in the registry, is missing"},

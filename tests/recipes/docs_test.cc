@@ -55,8 +55,9 @@ TEST(RecipesDocumentTest, EverySnippetIsTakenAndPlanned) {
     std::string where = "docs/recipes.md:" + std::to_string(snippet.line);
     auto recipe = Recipe::Parse(Completed(snippet.text), where);
     ASSERT_TRUE(recipe.ok()) << recipe.error().message;
-    data::DataInfo info = FashionInfo();
-    if (recipe->data_request().format.empty() && recipe->data_request().dataset.empty()) info.sample_shape = {1, 8, 8};
+    data::DataInfo info = InfoFor(snippet.text);
+    if (info.largest_id) info.largest_id->value = 100;
+    else if (recipe->data_request().format.empty() && recipe->data_request().dataset.empty()) info.sample_shape = {1, 8, 8};
     Digest weights = recipe->weights_path().empty() ? Digest() : pare::DigestOf(std::string_view("weights"));
     auto resolved = Resolve(*recipe, info, weights);
     ASSERT_TRUE(resolved.ok()) << resolved.error().message;

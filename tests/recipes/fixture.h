@@ -33,6 +33,24 @@ inline data::DataInfo FashionInfo() {
   return info;
 }
 
+// The same of what recipes/make_tokens.py writes.
+inline data::DataInfo TokensInfo() {
+  data::DataInfo info;
+  info.fingerprint = pare::DigestOf(std::string_view("tokens"));
+  info.blob = pare::DigestOf(std::string_view("tokens blob"));
+  info.sample_shape = {32};
+  info.dtype = "F32";
+  info.classes = 4;
+  info.train_count = 8'000;
+  info.test_count = 2'000;
+  info.mean = {650.5};
+  info.deviation = {690.5};
+  info.largest_id = data::IdPlace{1999, "train", 0, 5};
+  return info;
+}
+
+inline data::DataInfo InfoFor(const std::string& yaml) { return yaml.find("architecture: encoder") == std::string::npos ? FashionInfo() : TokensInfo(); }
+
 inline std::string ReadText(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   EXPECT_TRUE(in.good()) << path;
@@ -53,7 +71,7 @@ inline std::vector<std::string> ShippedRecipes() {
 
 inline std::string ShippedText(const std::string& name) { return ReadText(PARE_SOURCE_DIR "/recipes/" + name); }
 
-inline ResolvedRecipe Resolved(const std::string& yaml, const data::DataInfo& info = FashionInfo(), const Digest& weights = {}) {
+inline ResolvedRecipe Resolved(const std::string& yaml, const data::DataInfo& info, const Digest& weights = {}) {
   auto recipe = Recipe::Parse(yaml, "test.yaml");
   EXPECT_TRUE(recipe.ok()) << recipe.error().message;
   if (!recipe.ok()) return {};
@@ -62,13 +80,17 @@ inline ResolvedRecipe Resolved(const std::string& yaml, const data::DataInfo& in
   return resolved.ok() ? *resolved : ResolvedRecipe{};
 }
 
+inline ResolvedRecipe Resolved(const std::string& yaml) { return Resolved(yaml, InfoFor(yaml)); }
+
 // What Parse or Resolve says against the recipe; "" if both take it.
-inline std::string ErrorOf(const std::string& yaml, const data::DataInfo& info = FashionInfo()) {
+inline std::string ErrorOf(const std::string& yaml, const data::DataInfo& info) {
   auto recipe = Recipe::Parse(yaml, "r.yaml");
   if (!recipe.ok()) return recipe.error().message;
   auto resolved = Resolve(*recipe, info, Digest());
   return resolved.ok() ? "" : resolved.error().message;
 }
+
+inline std::string ErrorOf(const std::string& yaml) { return ErrorOf(yaml, InfoFor(yaml)); }
 
 // Five good lines, so that what a case adds starts in line 6.
 inline constexpr const char* kHead =

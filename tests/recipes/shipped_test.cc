@@ -53,7 +53,7 @@ TEST(ShippedRecipesTest, EveryGoldenPlanBelongsToARecipe) {
 
 TEST(ShippedRecipesTest, ThereIsOnePerMethodAndArchitecture) {
   EXPECT_THAT(ShippedRecipes(), testing::IsSupersetOf({"fashion-lenet.yaml", "fashion-lottery.yaml", "fashion-iterative.yaml", "fashion-gradual.yaml", "fashion-oneshot.yaml",
-                                                       "fashion-lenet5.yaml", "fashion-resnet8.yaml", "tiny.yaml"}));
+                                                       "fashion-lenet5.yaml", "fashion-resnet8.yaml", "bert-per-layer.yaml", "tiny.yaml"}));
 }
 
 // Prune and retrain steps of a variant, in order.
@@ -123,6 +123,26 @@ TEST(ShippedRecipesTest, MainJobReachesNinetyAndNinetySevenPercent) {
   EXPECT_NEAR(sparsity("gradual-90/01-prune"), 0.90, 1e-4);
   EXPECT_NEAR(sparsity("gradual-97/01-prune"), 0.97, 1e-4);
   EXPECT_GE(sparsity("lottery/16-retrain"), 0.97);
+}
+
+// METHODS.md, section 1: word, position and type embeddings; query, key, value, attention output; intermediate; output; pooler.
+TEST(ShippedRecipesTest, BertLosesNinetyPercentOfEveryTableAndLinearButTheClassifier) {
+  auto pruned = StepsOf("bert-per-layer.yaml", "per-layer", "prune");
+  ASSERT_EQ(pruned.size(), 1u);
+  const Json& params = pruned[0].spec.params;
+  EXPECT_EQ(params["schedule"], "one_shot");
+  EXPECT_EQ(params["criterion"], "magnitude_l1");
+  EXPECT_EQ(params["scope"], "layer");
+  EXPECT_EQ(params["sparsity"], 0.9);
+  std::vector<std::string> expected = {"embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"};
+  for (const char* layer : {"encoder.layer.0.", "encoder.layer.1."}) {
+    for (const char* part : {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense"}) {
+      expected.push_back(std::string(layer) + part + ".weight");
+    }
+  }
+  expected.emplace_back("pooler.dense.weight");
+  EXPECT_EQ(params["tensors"].get<std::vector<std::string>>(), expected);
+  EXPECT_EQ(StepsOf("bert-per-layer.yaml", "per-layer", "retrain").size(), 1u);
 }
 
 TEST(ShippedRecipesTest, MainJobTrainsOneBaselineForAllVariants) {

@@ -106,7 +106,6 @@ TEST(DistillTest, OneFileOfTensorsIsOneNetwork) {
   }
 }
 
-// No architecture of the language has attention yet: the rule is asked about a graph.
 TEST(DistillTest, EncodersAreTaughtWithAdamWAtASmallRateUnlessTheStepSaysOtherwise) {
   std::string yaml = WithVariants(" {a: [{distill: {teacher: baseline}}]}");
   Recipe recipe = *Recipe::Parse(yaml, "r.yaml");
