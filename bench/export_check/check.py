@@ -74,7 +74,7 @@ def attention(node, q, k, v, mask=None):
 
 
 def segments(node, ids):
-    ends = ids.round().eq(node.get("id", 0)).long()
+    ends = ids.eq(node.get("id", 0)).long()
     return (ends.cumsum(1) - ends).clamp(max=node.get("segments", 1) - 1)
 
 
@@ -103,7 +103,7 @@ def run_node(node, inputs, weights):
     if op == "layer_norm":
         return F.layer_norm(inputs[0], (node["features"],), tensor("weight"), tensor("bias"), node.get("epsilon", 1e-5))
     if op == "embedding":
-        return F.embedding(inputs[0].round().long(), decoded(node, weights))
+        return F.embedding(inputs[0].long(), decoded(node, weights))
     if op == "attention":
         return attention(node, *inputs)
     if op == "positions":
@@ -111,7 +111,7 @@ def run_node(node, inputs, weights):
     if op == "segments":
         return segments(node, inputs[0])
     if op == "key_mask":
-        return inputs[0].round().ne(node.get("id", 0)).float()
+        return inputs[0].ne(node.get("id", 0)).float()
     if op == "first":
         return inputs[0][:, 0]
     if op == "sequence_mean":
@@ -142,7 +142,9 @@ def graph_accuracy(directory, data):
         for at in range(0, len(images), 250):
             values = {}
             for node in graph["nodes"]:
-                if node["op"] == "input":
+                if node["op"] == "input" and node.get("dtype") == "I64":
+                    values[node["name"]] = images[at:at + 250].float()  # token ids, as they are
+                elif node["op"] == "input":
                     x = images[at:at + 250].float() / norm["divisor"]
                     values[node["name"]] = (x - norm["offset"][0]) * norm["scale"][0]
                 else:
