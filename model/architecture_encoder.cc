@@ -129,6 +129,19 @@ class Encoder {
   std::string mask_;  // empty: no id is padding
 };
 
+// The fields together.
+Status CheckTogether(const Json& p) {
+  int64_t hidden = Take(p, "hidden"), heads = Take(p, "heads"), vocabulary = Take(p, "vocabulary");
+  if (hidden % heads != 0) return Bad("heads: " + std::to_string(heads) + " heads do not divide a hidden width of " + std::to_string(hidden));
+  for (const char* field : {"padding", "separator"}) {
+    if (Take(p, field) < vocabulary) continue;
+    return Bad(std::string(field) + ": id " + std::to_string(Take(p, field)) + " is outside the vocabulary, 0 to " + std::to_string(vocabulary - 1));
+  }
+  if (Take(p, "separator") >= 0 && Take(p, "types") < 2) return Bad("separator: tells segments apart, which takes at least 2 types, found " + std::to_string(Take(p, "types")));
+  if (Take(p, "separator") >= 0 && Take(p, "separator") == Take(p, "padding")) return Bad("separator: " + std::to_string(Take(p, "separator")) + " is the id of padding");
+  return Ok();
+}
+
 }  // namespace
 
 ArchitectureInfo EncoderInfo() {
@@ -148,23 +161,13 @@ Status CheckEncoderField(const std::string& field, const Json& value) {
   }
   auto f = std::find_if(kIntegers.begin(), kIntegers.end(), [&](const IntegerField& known) { return field == known.name; });
   CHECK(f != kIntegers.end());
-  if (value.is_number_integer() && value.get<int64_t>() >= f->low && value.get<int64_t>() <= f->high) return Ok();
+  // As numbers of the wider type: 2^64 − 1 is not −1.
+  if (value.is_number_integer() && value.get<double>() >= static_cast<double>(f->low) && value.get<double>() <= static_cast<double>(f->high)) return Ok();
   return Bad(field + ": expected an integer from " + std::to_string(f->low) + " to " + std::to_string(f->high) + ", found " + Canonical(value));
 }
 
-Status CheckEncoder(const Json& p) {
-  int64_t hidden = Take(p, "hidden"), heads = Take(p, "heads"), vocabulary = Take(p, "vocabulary");
-  if (hidden % heads != 0) return Bad("heads: " + std::to_string(heads) + " heads do not divide a hidden width of " + std::to_string(hidden));
-  for (const char* field : {"padding", "separator"}) {
-    if (Take(p, field) < vocabulary) continue;
-    return Bad(std::string(field) + ": id " + std::to_string(Take(p, field)) + " is outside the vocabulary, 0 to " + std::to_string(vocabulary - 1));
-  }
-  if (Take(p, "separator") >= 0 && Take(p, "types") < 2) return Bad("separator: tells segments apart, which takes at least 2 types, found " + std::to_string(Take(p, "types")));
-  if (Take(p, "separator") >= 0 && Take(p, "separator") == Take(p, "padding")) return Bad("separator: " + std::to_string(Take(p, "separator")) + " is the id of padding");
-  return Ok();
-}
-
 Result<Graph> BuildEncoder(const Json& parameters, const Shape& sample_shape, int64_t classes) {
+  TRY(CheckTogether(parameters));
   if (sample_shape.size() != 1) return Bad("encoder takes samples that are vectors of token ids [length], the data has " + ToString(sample_shape));
   if (int64_t length = Take(parameters, "length"); sample_shape[0] > length) {
     return Bad("length: the data has samples of " + std::to_string(sample_shape[0]) + " tokens, the table of positions ends at " + std::to_string(length));

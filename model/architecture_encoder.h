@@ -12,9 +12,8 @@ namespace pare::model {
 ArchitectureInfo EncoderInfo();
 // One field by itself. REQUIRES: a field of EncoderInfo() other than dropout.
 Status CheckEncoderField(const std::string& field, const Json& value);
-// The fields together: heads divide hidden, the ids named lie in the vocabulary. REQUIRES: every field is there and good.
-Status CheckEncoder(const Json& parameters);
-// REQUIRES: CheckEncoder(parameters). kInvalid: samples that are no vectors of at most `length` ids.
+// REQUIRES: every field is there and good by itself. kInvalid: fields that do not fit together (heads divide hidden, the ids named lie
+// in the vocabulary), samples that are no vectors of at most `length` ids.
 Result<Graph> BuildEncoder(const Json& parameters, const Shape& sample_shape, int64_t classes);
 
 }  // namespace pare::model

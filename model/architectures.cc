@@ -173,7 +173,6 @@ Result<Json> ResolveArchitecture(std::string_view name, const Json& parameters) 
       }
       resolved[key] = value;
     }
-    if (base == "encoder") TRY(CheckEncoder(resolved));
     return resolved;
   }
   return Bad("unknown architecture '" + std::string(name) + "'; known are " + known);

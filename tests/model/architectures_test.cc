@@ -111,6 +111,7 @@ TEST(ArchitectureTest, EncoderRefusesWhatDoesNotFitTogether) {
   EXPECT_EQ(MessageOf("encoder", {{"hidden", 100}, {"heads", 3}}, {16}), "heads: 3 heads do not divide a hidden width of 100");
   EXPECT_EQ(MessageOf("encoder", {{"hidden", {64}}}, {16}), "hidden: expected an integer from 1 to 16384, found [64]");
   EXPECT_EQ(MessageOf("encoder", {{"vocabulary", 16777217}}, {16}), "vocabulary: expected an integer from 1 to 16777216, found 16777217");
+  EXPECT_EQ(MessageOf("encoder", {{"padding", UINT64_MAX}}, {16}), "padding: expected an integer from -1 to 16777215, found 18446744073709551615");
   EXPECT_EQ(MessageOf("encoder", {{"pooling", "max"}}, {16}), "pooling: expected one of first, mean, found \"max\"");
   EXPECT_EQ(MessageOf("encoder", {{"dropout", 1}}, {16}), "dropout: expected a number in [0, 1), found 1");
   EXPECT_EQ(MessageOf("encoder", {{"vocabulary", 50}, {"padding", 50}}, {16}), "padding: id 50 is outside the vocabulary, 0 to 49");

@@ -49,6 +49,7 @@ TEST(EncoderRecipeTest, IdsOutsideTheVocabularyAreAnErrorThatNamesTheSample) {
 
 TEST(EncoderRecipeTest, MessagesNameTheFieldAndItsPlace) {
   EXPECT_THAT(ErrorOf(Text("{evaluate: {}}", "{architecture: encoder, hidden: 100, heads: 3}")), HasSubstr("3:8: model: heads: 3 heads do not divide a hidden width of 100"));
+  EXPECT_EQ(ErrorOf(Text("{evaluate: {}}", "{architecture: encoder, vocabulary: 2000, hidden: 96, heads: 6}")), "") << "they fit each other, if not the defaults";
   EXPECT_THAT(ErrorOf(Text("{evaluate: {}}", "{architecture: encoder, head: 3}")), HasSubstr("did you mean 'heads'?"));
   EXPECT_THAT(ErrorOf(Text("{evaluate: {}}", "{architecture: encoder, length: 16}")), HasSubstr("length: the data has samples of 32 tokens, the table of positions ends at 16"));
   EXPECT_THAT(ErrorOf(Text("{evaluate: {}}"), FashionInfo()), HasSubstr("encoder takes samples that are vectors of token ids [length], the data has [1, 28, 28]"));
