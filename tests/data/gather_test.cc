@@ -70,6 +70,17 @@ TEST(GatherTest, NormalizesEachChannelOfTheWantedRows) {
   }
 }
 
+// What the planner writes for token ids that are stored as bytes.
+TEST(GatherTest, BytesTimes255AreExact) {
+  Split split{Tensor(DType::kU8, {2, 128}), Tensor(DType::kI64, {2})};
+  for (size_t i = 0; i < 256; ++i) split.samples.mutable_values<uint8_t>()[i] = static_cast<uint8_t>(i);
+  DataSpec spec;
+  spec.offset = {0.0}, spec.scale = {255.0};
+  std::vector<float> out(256);
+  Gather(split, spec, std::vector<uint32_t>{0, 1}, out);
+  for (size_t i = 0; i < 256; ++i) EXPECT_EQ(out[i], static_cast<float>(i));
+}
+
 TEST(GatherTest, BitsDoNotDependOnTheGrouping) {
   std::vector<uint32_t> rows(kRows);
   for (uint32_t i = 0; i < kRows; ++i) rows[i] = (i * 7) % kRows;
