@@ -34,6 +34,8 @@ Actions Scheduler::Apply(const Event& event, Now now) {
 }
 
 void Scheduler::On(const FromAgent& event) {
+  // Whatever it says, it is there.
+  if (Worker* worker = WorkerAt(event.peer)) worker->heard = now_.monotonic;
   std::visit(
       [&](const auto& message) {
         if constexpr (requires { OnAgent(event.peer, message); }) OnAgent(event.peer, message);

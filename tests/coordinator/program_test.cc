@@ -290,8 +290,7 @@ TEST_F(ProgramTest, AHundredStepsStayUnderFortyMegabytes) {
     agent->Send(Encode(progress));
     agent->Send(Encode(StepFinished{grant->lease, ArtifactOf(manifest), manifest, 5}));
     ++steps;
-    while (Await<Ack>(*agent).of != "step_finished") {
-    }
+    while (Await<Ack>(*agent).of != "step_finished") ASSERT_FALSE(HasFailure());
     state = Call("watch", {{"job", job}})["job"]["state"];
   }
   EXPECT_EQ(state, "done");

@@ -45,6 +45,20 @@ TEST(SchedulerTest, RunsAChainInOrderAndPassesArtifactsOn) {
   EXPECT_EQ(h.JobNamed().state, JobState::kDone);
 }
 
+TEST(SchedulerTest, AWorkerThatReportsIsNotSilent) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", kOne);
+  Lease lease = h.Granted("w1").lease;
+  h.Silence("w1");  // no heartbeats any more
+  for (int64_t point = 1; point <= 10; ++point) {
+    h.Pass(Millis(2'000));
+    h.FromWorker("w1", Progress{lease, {{point, {{"epoch", point}}}}});
+  }
+  EXPECT_EQ(h.core->state().workers.count("w1"), 1u);
+  EXPECT_EQ(h.StepNamed("a").attempts.size(), 1u);
+}
+
 TEST(SchedulerTest, RequeuesStepWhenLeaseExpiresAndStartsFromItsSnapshot) {
   Harness h;
   h.Join("w1");
