@@ -26,7 +26,7 @@ TEST(EncoderRecipeTest, IdsAreTakenAsTheyAre) {
     info.dtype = dtype;
     ResolvedRecipe recipe = Resolved(Text("{evaluate: {}}"), info);
     EXPECT_EQ(recipe.tree["data"]["normalize"], "none");
-    Json spec = StepOf(recipe, "baseline").spec.data;
+    Json spec = StepOf(recipe, "baseline").spec.data.Tree();
     EXPECT_EQ(spec["offset"], Json::array({0.0}));
     // Bytes are read as v / 255 times this.
     EXPECT_EQ(spec["scale"], Json::array({dtype == std::string("U8") ? 255.0 : 1.0}));
