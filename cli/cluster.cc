@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -16,6 +17,7 @@ namespace {
 constexpr Millis kReadyTimeout{10'000};
 constexpr Millis kFirstAlone{1000};
 constexpr int64_t kMaxLogBytes = 8 << 20;
+constexpr uint64_t kFullBytes = 64 << 10;  // a disk with less free is full: nothing of a store fits there
 
 // The line `ready {…}` that a coordinator prints, or nothing when it ends or the time is over.
 std::string ReadLine(int fd, Millis timeout, const Clock& clock) {
@@ -32,9 +34,16 @@ std::string ReadLine(int fd, Millis timeout, const Clock& clock) {
   return "";
 }
 
-// What a program that ended has to say: the message of its last log line ("time level component[pid] message").
-std::string LastMessage(const std::string& path) {
+int64_t SizeOf(const std::string& path) {
+  struct stat info{};
+  return ::stat(path.c_str(), &info) == 0 ? info.st_size : 0;
+}
+
+// What a program that ended has to say: the message of its last log line ("time level component[pid] message") behind `begin`
+// bytes, which are of earlier runs.
+std::string LastMessage(const std::string& path, int64_t begin) {
   auto text = ReadFile(path);
+  if (text.ok()) text->erase(0, static_cast<size_t>(begin));
   if (!text.ok() || text->empty()) return "it left no message";
   while (!text->empty() && text->back() == '\n') text->pop_back();
   std::string line = text->substr(text->rfind('\n') + 1);
@@ -44,8 +53,12 @@ std::string LastMessage(const std::string& path) {
 
 // Logs are appended to from run to run; one that has grown makes room, and the last one before it is kept.
 void RotateLog(const std::string& path) {
-  struct stat info{};
-  if (::stat(path.c_str(), &info) == 0 && info.st_size > kMaxLogBytes) std::rename(path.c_str(), (path + ".old").c_str());
+  if (SizeOf(path) > kMaxLogBytes) std::rename(path.c_str(), (path + ".old").c_str());
+}
+
+bool IsFull(const std::string& directory) {
+  struct statvfs info{};
+  return ::statvfs(directory.c_str(), &info) == 0 && uint64_t{info.f_bavail} * info.f_frsize < kFullBytes;
 }
 
 }  // namespace
@@ -82,11 +95,16 @@ Status LocalCluster::StartCoordinator() {
   spawn.pipe_stdout = true;
   spawn.output_path = LogPath("coordinator");
   spawn.own_group = true;
+  int64_t logged = SizeOf(spawn.output_path);
   ASSIGN_OR_RETURN(coordinator_, Process::Spawn(spawn));
   std::string line = ReadLine(coordinator_->stdout_fd(), kReadyTimeout, clock_);
   if (line.rfind("ready ", 0) != 0) {
     coordinator_->Terminate(Millis(1000));
-    std::string last = LastMessage(spawn.output_path);
+    // A full disk has no room for its last words either.
+    if (IsFull(options_.logs)) {
+      return Error{ErrorCode::kNoSpace, "the coordinator did not start: the disk of " + options_.logs + " is full; free some space, then give the same command again"};
+    }
+    std::string last = LastMessage(spawn.output_path, logged);
     bool held = last.find("in use by") != std::string::npos;
     return Error{held ? ErrorCode::kConflict : ErrorCode::kIo, "the coordinator did not start: " + last + " (log: " + spawn.output_path + ")"};
   }

@@ -84,6 +84,18 @@ TEST_F(StoreInTroubleTest, AFullDiskLosesNothingAndWorkGoesOnWhenThereIsSpace) {
   EXPECT_TRUE(told) << "no log says that the disk was full";
 }
 
+TEST_F(StoreInTroubleTest, AStartOnAFullDiskSaysSoAndTheSameCommandWorksOnceThereIsSpace) {
+  std::string why;
+  if (!Mount("80m", &why)) GTEST_SKIP() << why;
+  Fill();
+  Outcome refused = Run("disk/store");
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.out, HasSubstr("is full; free some space"));
+  fs::remove(Path("disk/filler"));
+  Outcome run = Run("disk/store");
+  EXPECT_EQ(run.code, 0) << run.out;
+}
+
 void Damage(const std::string& path, size_t kind, RandomStream& random) {
   std::string bytes = ReadFile(path).value();
   fs::remove(path);
