@@ -23,7 +23,7 @@ variants:
   four-bits: [{qlora: {rank: 2, epochs: 40, merge: true}}]
   gradual: [{prune: {schedule: cubic, final_sparsity: 0.8, epochs: 40, end_epoch: 20}}]
   narrow: [{sensitivity: {samples: 50}}, {prune: {granularity: channel, scope: layer, sparsity: 0.5, criterion: taylor}}, {retrain: {epochs: 40}}, {remove: }, {cast: }]
-  plain-int8: [{quantize: {scheme: int8_dynamic}}, {measure: {batch: 8, runs: 5, seconds: 1}}]
+  plain-int8: [{quantize: {scheme: int8_dynamic}}, {measure: {batch: 8, runs: 5, seconds: 0.1}}]
   rounded: [{quantize: {scheme: qat, epochs: 40}}]
   sequel: [{self_distill: {generations: 1, epochs: 40, control: false}}]
   shared: [{quantize: {scheme: cluster, bits: 4}}]

@@ -136,8 +136,10 @@ TEST_P(BlobStoreTest, ThreadsMayPutAndGetAtOnce) {
         // Half of them are the same in all threads.
         std::string bytes = RandomBytes(5000, static_cast<uint64_t>(i % 2 == 0 ? i : 1000 * t + i));
         auto digest = store_->Put(std::string_view(bytes));
+        EXPECT_TRUE(digest.ok()) << digest.error().message;
         if (!digest.ok()) continue;
         auto view = store_->Get(*digest);
+        EXPECT_TRUE(view.ok()) << view.error().message;
         good += view.ok() && view->text() == bytes;
       }
     });
