@@ -211,9 +211,11 @@ bool Scheduler::DecideLocal(Job& job, const recipes::PlannedSteps& plan) {
 void Scheduler::UpdateChains(Job& job, const recipes::PlannedSteps& plan) {
   std::map<StepKey, int64_t> after;
   for (auto planned = plan.rbegin(); planned != plan.rend(); ++planned) {
-    if (auto outcome = job.outcomes.find(planned->key); outcome != job.outcomes.end() && outcome->second.done) continue;
+    auto outcome = job.outcomes.find(planned->key);
+    bool known = outcome != job.outcomes.end();
+    if (known && outcome->second.done) continue;
     Step& step = state_.steps.at(planned->key);
-    int64_t chain = after[step.key] + (job.outcomes.count(step.key) != 0 ? 0 : step.cost);
+    int64_t chain = after[step.key] + (known ? 0 : step.cost);
     for (const auto& [role, input] : step.inputs) after[input] = std::max(after[input], chain);
     if (chain == step.chain) continue;
     step.chain = chain;

@@ -61,7 +61,6 @@ void Scheduler::OnAgent(const PeerId& peer, const Heartbeat& heartbeat) {
     }
     return OnUnknownPeer(peer);
   }
-  worker->heard = now_.monotonic;
   SetCached(*worker, heartbeat.cached);
   std::vector<Lease> stale;
   Listen(*worker, heartbeat.running, &stale);
