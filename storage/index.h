@@ -16,7 +16,7 @@
 
 namespace pare::storage {
 
-inline constexpr int kSchemaVersion = 2;
+inline constexpr int kSchemaVersion = 3;
 
 class Index {
  public:

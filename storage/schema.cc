@@ -147,9 +147,33 @@ CREATE TABLE promotions(
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+// By key, which is a hash, every attempt changed a page of its own twice; by epoch, attempts that begin and end together lie
+// together. The columns stay in their order: checksums are over that.
+constexpr std::string_view kAttemptsByEpoch = R"sql(
+CREATE TABLE attempts_by_epoch(
+  key BLOB NOT NULL REFERENCES steps(key) DEFERRABLE INITIALLY DEFERRED,
+  epoch INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  worker TEXT NOT NULL,
+  started_ms INTEGER NOT NULL,
+  ended_ms INTEGER NOT NULL,
+  busy_ms INTEGER NOT NULL,
+  outcome TEXT NOT NULL,
+  error_class TEXT NOT NULL,
+  message TEXT NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(epoch, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO attempts_by_epoch SELECT key, epoch, attempt, worker, started_ms, ended_ms, busy_ms, outcome, error_class, message, checksum
+  FROM attempts ORDER BY epoch, key;
+DROP TABLE attempts;
+ALTER TABLE attempts_by_epoch RENAME TO attempts;
+)sql";
+
 constexpr std::array<Migration, kSchemaVersion> kMigrations = {{
     {"jobs, steps, metrics and the model registry", kFirst},
     {"a checksum in every row; artifacts that were collected; the history of models", kChecksums},
+    {"attempts lie in the order in which they began", kAttemptsByEpoch},
 }};
 
 }  // namespace

@@ -41,7 +41,8 @@ TEST_P(MigrationTest, AnEarlierIndexOpensAndKeepsEveryRow) {
   EXPECT_EQ(DigestOf(state->artifacts[0].manifest.text()), state->artifacts[0].digest);
   EXPECT_EQ(state->artifacts[0].collected_ms, 0);
   EXPECT_EQ(state->job_steps.size(), 1u);
-  EXPECT_EQ(state->attempts.size(), 1u);
+  EXPECT_EQ(state->attempts, std::vector{(AttemptRow{.key = state->steps[0].key, .epoch = 41, .attempt = 1, .worker = "host-7-1", .started_ms = 10, .ended_ms = 20,
+                                                     .busy_ms = 9, .outcome = "done"})});
   EXPECT_EQ(state->snapshots.size(), 1u);
   EXPECT_EQ(state->versions.size(), 1u);
   EXPECT_EQ(state->aliases, std::vector{(AliasRow{"lenet", "champion", 1})});
