@@ -81,7 +81,7 @@ class TerminalTest : public RunFixture {
   // Runs `pare` with both outputs on a terminal of this size; its exit code.
   int RunOn(TerminalScreen& screen, unsigned short rows, unsigned short columns, std::vector<std::string> arguments) {
     winsize size{rows, columns, 0, 0};
-    std::string program = std::string(PARE_BIN_DIR) + "/" + arguments[0], cache = Path("cache");
+    std::string program = PARE_BIN_DIR "/" + arguments[0], cache = Path("cache");
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
