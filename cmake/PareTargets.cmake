@@ -7,7 +7,9 @@ set(PARE_WARNINGS -Wall -Wextra -Wpedantic -Werror -Wshadow=local -Wnon-virtual-
     $<$<CONFIG:Release>:-Wno-restrict>)
 
 # The files of tests are a third of a build's time and little of a test's: what they examine is compiled as everywhere.
-set(PARE_TEST_OPTIONS $<$<CONFIG:RelWithDebInfo>:-O1>)
+if(NOT PARE_SANITIZE)  # which are at -O1 anyway
+  set(PARE_TEST_OPTIONS $<$<CONFIG:RelWithDebInfo>:-O1>)
+endif()
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
