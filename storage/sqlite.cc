@@ -113,7 +113,14 @@ std::string_view Statement::Text(int column) {
 
 int64_t Statement::Number(int column) { return sqlite3_column_int64(s_, column); }
 
-void Statement::Take(int column, int64_t& v) { Mix(static_cast<uint64_t>(v = Number(column))); }
+void Statement::Expect(int column, int type) {
+  if (sqlite3_column_type(s_, column) != type) bad_ = sqlite3_column_name(s_, column);
+}
+
+void Statement::Take(int column, int64_t& v) {
+  Expect(column, SQLITE_INTEGER);
+  Mix(static_cast<uint64_t>(v = Number(column)));
+}
 
 void Statement::Take(int column, int& v) {
   int64_t number = 0;
@@ -128,6 +135,7 @@ void Statement::Take(int column, bool& v) {
 }
 
 void Statement::Take(int column, std::string& v) {
+  Expect(column, SQLITE_TEXT);
   v = Text(column);
   MixBytes(v);
 }

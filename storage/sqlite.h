@@ -72,6 +72,8 @@ class Statement {
   void BindBlob(const std::array<uint8_t, 32>& bytes);
   bool TakeBlob(int column, std::array<uint8_t, 32>& bytes);  // false: NULL, or bad()
   std::string_view Text(int column);
+  // Numbers and texts are never NULL. A page whose end is lost reads as zeros, that is, as rows of nothing but NULLs and a checksum of 0.
+  void Expect(int column, int type);
   void Mix(uint64_t word);
   void MixBytes(std::string_view bytes);
 
