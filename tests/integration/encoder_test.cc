@@ -51,7 +51,7 @@ class EncoderRunTest : public CliTest {
 };
 
 TEST_F(EncoderRunTest, EveryMethodRunsAndGivesTheSameBitsOnAnyWorkers) {
-  MakeTokens(3000, 200);
+  MakeTokens(2400, 200);
   Write("every.yaml", Head("every") + kEveryMethod);
   Outcome one = Pare({"run", "every.yaml", "--workers", "1"}, Path("one")), two = Pare({"run", "every.yaml", "--workers", "2", "--threads", "2"}, Path("two"));
   ASSERT_EQ(one.code, 0) << one.err << one.out;
@@ -69,7 +69,7 @@ TEST_F(EncoderRunTest, EveryMethodRunsAndGivesTheSameBitsOnAnyWorkers) {
 
 // The shipped recipe with one layer instead of two.
 TEST_F(EncoderRunTest, BertPerLayerIsPrunedRepairedAndExportedWithoutLeftovers) {
-  MakeTokens(8000, 500);
+  MakeTokens(6000, 500);
   std::string recipe = Read(PARE_SOURCE_DIR "/recipes/bert-per-layer.yaml");
   size_t layers = recipe.find("layers: 2");
   ASSERT_NE(layers, std::string::npos);
