@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,9 +50,9 @@ std::vector<std::string_view> ElementsOf(std::string_view list);
 std::vector<std::string_view> StringsOf(std::string_view value);
 // The field's value; "" if there is none, also in what is no object.
 std::string_view FieldOf(std::string_view value, std::string_view name);
-// {"role":"<64 digits>", …}, canonical.
-template <typename Tag>
-std::string TextOfIds(const std::map<std::string, Id<Tag>>& ids) {
+// {"role":"<64 digits>", …}, canonical, of a map of ids in the order of their roles.
+template <typename Map>
+std::string TextOfIds(const Map& ids) {
   std::string text;
   for (const auto& [role, id] : ids) ((((text += text.empty() ? "{" : ",") += Canonical(role)) += ":\"") += id.hex()) += '"';
   return text.empty() ? "{}" : text + "}";

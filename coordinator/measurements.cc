@@ -23,11 +23,12 @@ Measurements MeasurementsOf(const State& state, const Job& job) {
   for (const JobStep& in_job : job.steps) {
     const ArtifactRecord* artifact = state.ArtifactOf(in_job.key);
     if (artifact == nullptr || (artifact->kind != "evaluation" && artifact->kind != "measurement")) continue;
-    Measured& measured = all[TextAt(artifact->results, "model")];
-    if (artifact->kind == "measurement") measured.speeds.push_back(&artifact->results);
-    std::string split = TextAt(artifact->results, "split");
-    if (split == "validation") measured.validation = &artifact->results;
-    if (split == "test") measured.test = &artifact->results;
+    Json results = artifact->results.Tree();
+    Measured& measured = all[TextAt(results, "model")];
+    std::string split = TextAt(results, "split");
+    if (artifact->kind == "measurement") measured.speeds.push_back(results);
+    if (split == "validation") measured.validation = results;
+    if (split == "test") measured.test = results;
   }
   return all;
 }
@@ -41,7 +42,7 @@ Result<Digest> CheckpointOf(const State& state, const Job& job, const std::strin
   if (artifact == nullptr) return Error{ErrorCode::kConflict, "step '" + name + "' of job " + job.id + " has not finished: it has no checkpoint"};
   if (artifact->kind == "checkpoint") return state.FindStep(in_job->key)->artifact;
   if (artifact->kind == "evaluation") {
-    return Digest::FromHex(TextAt(artifact->results, "model"));
+    return Digest::FromHex(TextAt(artifact->results.Tree(), "model"));
   }
   return Error{ErrorCode::kConflict, "step '" + name + "' of job " + job.id + " left a " + artifact->kind + ", not a checkpoint"};
 }
@@ -51,9 +52,9 @@ Json EvidenceOf(const State& state, const Job& job, const Digest& checkpoint) {
   auto it = state.artifacts.find(checkpoint);
   return {{"job", job.id},
           {"job_name", job.name},
-          {"validation_accuracy", measured.validation == nullptr ? Json() : At(*measured.validation, {"accuracy"})},
-          {"test_accuracy", measured.test == nullptr ? Json() : At(*measured.test, {"accuracy"})},
-          {"summary", it == state.artifacts.end() ? Json() : it->second.results}};
+          {"validation_accuracy", At(measured.validation, {"accuracy"})},
+          {"test_accuracy", At(measured.test, {"accuracy"})},
+          {"summary", it == state.artifacts.end() ? Json() : it->second.results.Tree()}};
 }
 
 }  // namespace pare::coordinator

@@ -13,9 +13,8 @@ namespace pare::coordinator {
 
 // Results of the evaluations and measure steps of one checkpoint; null: not measured.
 struct Measured {
-  const Json* validation = nullptr;
-  const Json* test = nullptr;
-  std::vector<const Json*> speeds;  // of measure steps, in the plan's order
+  Json validation, test;
+  std::vector<Json> speeds;  // of measure steps, in the plan's order
 };
 // By the checkpoint's artifact, in hexadecimal digits.
 using Measurements = std::map<std::string, Measured>;

@@ -95,8 +95,8 @@ Result<Json> Describe(const QueryContext& context, const Json& args) {
                      {"state", StateIn(in_job, step)},
                      {"reused", in_job.reused},
                      {"artifact", step.artifact.is_none() ? Json() : Json(step.artifact.hex())},
-                     {"error_class", step.error_class},
-                     {"message", step.message},
+                     {"error_class", step.problem.OrDefault().error_class},
+                     {"message", step.problem.OrDefault().message},
                      {"progress", step.progress.Tree()},
                      {"reason", std::move(reason)},
                      {"attempts", AttemptsOf(step)}});
@@ -123,8 +123,9 @@ Result<Json> Watch(const QueryContext& context, const Json& args) {
     const ArtifactRecord* artifact = context.state.ArtifactOf(in_job.key);
     Json line = {{"name", in_job.name},     {"variant", in_job.variant}, {"kind", step.kind},
                  {"state", ToString(step.state)}, {"reused", in_job.reused},   {"progress", step.progress.Tree()},
-                 {"results", artifact == nullptr ? Json() : artifact->results}};
-    if (step.state == StepState::kFailed) line["error_class"] = step.error_class, line["message"] = step.message;
+                 {"results", artifact == nullptr ? Json() : artifact->results.Tree()}};
+    const Problem& problem = step.problem.OrDefault();
+    if (step.state == StepState::kFailed) line["error_class"] = problem.error_class, line["message"] = problem.message;
     steps.push_back(std::move(line));
   }
   auto busy = std::count_if(context.state.workers.begin(), context.state.workers.end(), [](const auto& w) { return w.second.lease.has_value(); });
@@ -207,7 +208,7 @@ Result<Json> Known(const QueryContext& context, const Json& args) {
     const ArtifactRecord* record = context.state.ArtifactOf(key);
     bool collected = record != nullptr && record->collected;  // it would be made again
     if (step->state == StepState::kDone && !collected) states[key.hex()] = "done";
-    if (step->state == StepState::kFailed && step->error_class == "diverged") states[key.hex()] = "failed";
+    if (step->state == StepState::kFailed && step->problem.OrDefault().error_class == "diverged") states[key.hex()] = "failed";
   }
   return states;
 }

@@ -38,32 +38,30 @@ Json ComparisonLines(const QueryContext& context, const recipes::PlannedSteps& p
   for (const recipes::PlannedStep& planned : plan) {
     const ArtifactRecord* artifact = planned.spec.kind == "compare" ? context.state.ArtifactOf(planned.key) : nullptr;
     if (artifact == nullptr) continue;
+    Json results = artifact->results.Tree();
     Json line = {{"step", models[planned.spec.inputs.at("second")]}, {"against", models[planned.spec.inputs.at("first")]}};
     for (const char* field : {"split", "total", "first_accuracy", "second_accuracy", "only_first", "only_second", "difference", "interval"}) {
-      line[field] = At(artifact->results, {field});
+      line[field] = At(results, {field});
     }
     lines.push_back(std::move(line));
   }
   return lines;
 }
 
-Json FieldOf(const Json* results, const char* field) { return results == nullptr ? Json() : At(*results, {field}); }
-
 // What is reported of one checkpoint.
 Json CheckpointLine(const QueryContext& context, const Step& step, const Measurements& measurements) {
   const ArtifactRecord* checkpoint = context.state.ArtifactOf(step.key);
   Json line = Json::object();
-  const Json* results = checkpoint == nullptr ? nullptr : &checkpoint->results;
+  Json results = checkpoint == nullptr ? Json() : checkpoint->results.Tree();
   auto found = measurements.find(step.artifact.hex());
   Measured measured = found == measurements.end() ? Measured() : found->second;
-  line["sparsity"] = results == nullptr ? Json() : At(*results, {"sparsity", "pruned_layers"});
-  line["validation_accuracy"] = FieldOf(measured.validation, "accuracy");
-  line["validation_interval"] = FieldOf(measured.validation, "interval");
-  line["test_accuracy"] = FieldOf(measured.test, "accuracy");
-  for (const char* field : {"parameters", "parameters_nonzero", "multiply_adds_nonzero"}) line[field] = FieldOf(results, field);
-  line["measurements"] = Json::array();
-  for (const Json* speed : measured.speeds) line["measurements"].push_back(*speed);
-  line["bytes"] = FieldOf(results, "checkpoint_bytes");
+  line["sparsity"] = At(results, {"sparsity", "pruned_layers"});
+  line["validation_accuracy"] = At(measured.validation, {"accuracy"});
+  line["validation_interval"] = At(measured.validation, {"interval"});
+  line["test_accuracy"] = At(measured.test, {"accuracy"});
+  for (const char* field : {"parameters", "parameters_nonzero", "multiply_adds_nonzero"}) line[field] = At(results, {field});
+  line["measurements"] = measured.speeds;
+  line["bytes"] = At(results, {"checkpoint_bytes"});
   line["artifact"] = checkpoint == nullptr ? Json() : Json(step.artifact.hex());
   return line;
 }
@@ -84,7 +82,7 @@ Json BaselineLine(const QueryContext& context, const Job& job, const recipes::Pl
 Json DecisionOf(const QueryContext& context, const recipes::PlannedSteps& plan) {
   for (const recipes::PlannedStep& planned : plan) {
     const ArtifactRecord* artifact = planned.local ? context.state.ArtifactOf(planned.key) : nullptr;
-    if (artifact != nullptr) return artifact->results;
+    if (artifact != nullptr) return artifact->results.Tree();
   }
   return nullptr;
 }
@@ -127,8 +125,8 @@ Json PromotedLine(const QueryContext& context, const Job& job, const Json& decis
   }
   auto measured = measurements.find(artifact->hex());
   if (measured != measurements.end()) {
-    line["test_accuracy"] = FieldOf(measured->second.test, "accuracy");
-    line["validation_accuracy"] = FieldOf(measured->second.validation, "accuracy");
+    line["test_accuracy"] = At(measured->second.test, {"accuracy"});
+    line["validation_accuracy"] = At(measured->second.validation, {"accuracy"});
   }
   auto record = context.state.artifacts.find(*artifact);
   if (record != context.state.artifacts.end() && record->second.blobs.count("checkpoint") != 0 && !context.store.empty()) {
@@ -170,7 +168,8 @@ Json Report(const QueryContext& context, const Job& job) {
   for (const JobStep& in_job : job.steps) {
     const Step& step = *context.state.FindStep(in_job.key);
     if (!in_job.wanted || step.state != StepState::kFailed) continue;
-    failed.push_back({{"variant", in_job.variant}, {"step", in_job.name}, {"error_class", step.error_class}, {"message", step.message}});
+    const Problem& problem = step.problem.OrDefault();
+    failed.push_back({{"variant", in_job.variant}, {"step", in_job.name}, {"error_class", problem.error_class}, {"message", problem.message}});
   }
   for (const recipes::Finding& finding : recipe.warnings) warnings.push_back(finding.text);
   Json summary = JobSummary(context.state, job);

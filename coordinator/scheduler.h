@@ -151,7 +151,7 @@ class Scheduler {
 
   // scheduler_steps.cc: the life of a step
   void Move(Step& step, StepState to);
-  // `content`: what the manifest says, parsed.
+  // `content`: what the manifest says, but for the results.
   void Finish(Step& step, const Digest& artifact, const JsonText& manifest, storage::Artifact content);
   void FailOrRetry(Step& step, const std::string& error_class, const std::string& message);
   void FailForGood(Step& step, const std::string& error_class, const std::string& message);

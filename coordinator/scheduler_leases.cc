@@ -12,9 +12,7 @@ namespace pare::coordinator {
 namespace {
 
 // What decisions and reports read of an evaluation is there.
-std::string EvaluationProblem(const Step& step, const storage::Artifact& artifact, const std::string& evaluated) {
-  if (artifact.kind != "evaluation") return "an evaluate step left a " + artifact.kind;
-  const Json& results = artifact.results;
+std::string EvaluationProblem(const Step& step, const Json& results, const std::string& evaluated) {
   if (!At(results, {"accuracy"}).is_number()) return "the evaluation has no accuracy";
   if (TextAt(results, "model") != evaluated) return "the evaluation is of another model than the input of step " + step.key.brief();
   for (const char* field : {"parameters_nonzero", "multiply_adds_nonzero", "checkpoint_bytes"}) {
@@ -25,13 +23,16 @@ std::string EvaluationProblem(const Step& step, const storage::Artifact& artifac
 
 // Why the manifest is not the artifact of this step; empty if it is.
 std::string ManifestProblem(const State& state, const Step& step, const StepFinished& finished, const Result<storage::Artifact>& artifact) {
+  std::string_view results = FieldOf(finished.manifest.text(), "results");
   if (DigestOf(finished.manifest.text()) != finished.artifact) return "the manifest does not have the digest of the artifact";
   if (!artifact.ok()) return artifact.error().message;
+  if (results.empty()) return "artifact manifest without results";
   if (artifact->step != finished.lease.step) return "the manifest is of step " + artifact->step.brief();
   if (step.kind == "evaluate") {
+    if (artifact->kind != "evaluation") return "an evaluate step left a " + artifact->kind;
     auto model = step.inputs.find("model");
     const Step* from = model == step.inputs.end() ? nullptr : state.FindStep(model->second);
-    return EvaluationProblem(step, *artifact, from == nullptr ? "" : from->artifact.hex());
+    return EvaluationProblem(step, JsonText::Of(std::string(results)).Tree(), from == nullptr ? "" : from->artifact.hex());
   }
   if (artifact->kind == "evaluation" || artifact->kind == "decision") return "a " + step.kind + " step left a " + artifact->kind;
   if ((artifact->kind == "measurement") != (step.kind == "measure")) return "a " + step.kind + " step left a " + artifact->kind;
@@ -111,10 +112,8 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
 
 void Scheduler::TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const JsonText& position) {
   std::pair order(step.hold->epoch, sequence);
-  if (blob.is_none() || order <= step.snapshot_order) return;
-  step.snapshot = blob;
-  step.snapshot_position = position;
-  step.snapshot_order = order;
+  if (blob.is_none() || order <= step.snapshot.OrDefault().order) return;
+  step.snapshot = Snapshot{blob, position, order};
   Write(storage::SnapshotRow{.key = step.key, .blob = blob, .at_ms = now_.wall.ms, .position = position, .lease_epoch = order.first, .sequence = sequence});
   if (step.failures == 0) return;
   step.failures = 0;  // it made progress
@@ -137,7 +136,7 @@ void Scheduler::Conclude(const PeerId& peer, const StepFinished& finished, std::
   Step* step = Held(finished.lease);
   if (step == nullptr) return AnswerOld(peer, finished.lease, "step_finished", "done");
   FreeWorker(peer, finished.lease);
-  auto artifact = storage::ArtifactFromText(finished.manifest);
+  auto artifact = storage::HeadFromText(finished.manifest);
   if (problem.empty()) problem = ManifestProblem(state_, *step, finished, artifact);
   if (!problem.empty()) {
     EndAttempt(*step, "failed", "corrupt", problem, finished.busy_ms);
@@ -172,13 +171,13 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   }
   TakeSnapshot(*step, kLastOfLease, released.snapshot, released.position);
   EndAttempt(*step, "released", "", asked ? "" : "given back by the worker", released.busy_ms);
-  NoteForAll(*step, "info", step->snapshot.is_none() ? "given back" : "given back with a snapshot");
+  NoteForAll(*step, "info", step->snapshot ? "given back with a snapshot" : "given back");
   GiveBack(*step);
   Acknowledge(peer, released.lease, "released", 0);
 }
 
 JsonText Scheduler::AssignmentOf(const Step& step) const {
-  worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts.size()), .snapshot = step.snapshot};
+  worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts.size()), .snapshot = step.snapshot.OrDefault().blob};
   for (const auto& [role, input] : step.inputs) assignment.inputs[role] = state_.steps.at(input).artifact;
   JsonText spec = step.spec.With(step.inputs), data;
   for (const std::string& id : step.wanted_by) {
@@ -209,7 +208,7 @@ void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   SetLease(worker, lease);
   std::string text = "started on " + worker.name;
   if (step.attempts.size() > 1) text += ", attempt " + std::to_string(step.attempts.size());
-  if (!step.snapshot.is_none()) text += ", from its snapshot " + step.snapshot_position.text();
+  if (step.snapshot) text += ", from its snapshot " + step.snapshot->position.text();
   NoteForAll(step, "info", text);
   Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts.size()), AssignmentOf(step)});
 }

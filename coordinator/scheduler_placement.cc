@@ -55,8 +55,8 @@ Decision ExplainReady(const State& state, const Step& step, Now now) {
   if (!step.queued && state.AwaitsPlan(step)) return NotNow{"the coordinator has started again and has not come to its job yet", {}};
   if (!step.queued) return NotNow{"its job is paused: `pare resume` lets it go on", {}};
   if (step.not_before > now.monotonic) {
-    return NotNow{"it is tried again in " + std::to_string((step.not_before - now.monotonic).count()) + " ms after " + step.error_class + ": " +
-                      step.message,
+    return NotNow{"it is tried again in " + std::to_string((step.not_before - now.monotonic).count()) + " ms after " + step.problem->error_class + ": " +
+                      step.problem->message,
                   {}};
   }
   if (state.draining) return NotNow{"the coordinator is draining: it places nothing more", {}};
@@ -109,9 +109,9 @@ Decision Explain(const State& state, const Step& step, Now now) {
     case StepState::kDone:
       return NotNow{"it is done", {}};
     case StepState::kFailed:
-      return Infeasible{"it failed for good: " + step.error_class + ": " + step.message + "; `pare retry` tries again"};
+      return Infeasible{"it failed for good: " + step.problem.OrDefault().error_class + ": " + step.problem.OrDefault().message + "; `pare retry` tries again"};
     case StepState::kCancelled:
-      return Infeasible{"it is cancelled: " + step.message};
+      return Infeasible{"it is cancelled: " + step.problem.OrDefault().message};
   }
   return NotNow{};
 }

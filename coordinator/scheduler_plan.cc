@@ -70,6 +70,7 @@ size_t Scheduler::OpenSteps(const Job& job, const recipes::PlannedSteps& plan) c
 
 bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan, bool first) {
   bool learnt = false;
+  job.Reserve(plan.size());
   for (const recipes::PlannedStep& planned : plan) {
     if (!first && Adopted(job, planned)) continue;
     Step& step = AdoptStep(job, planned);
@@ -77,7 +78,7 @@ bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan, bool firs
     if (!terminal || job.outcomes.count(step.key) != 0) continue;
     recipes::StepOutcome outcome{.done = step.state == StepState::kDone, .artifact = step.artifact};
     if (outcome.done) outcome.results = state_.artifacts.at(step.artifact).results;
-    if (outcome.done && planned.local) RegisterDecision(job, planned, outcome.results);
+    if (outcome.done && planned.local) RegisterDecision(job, planned, outcome.results.Tree());
     job.outcomes[step.key] = std::move(outcome);
     learnt = true;
   }
@@ -101,7 +102,7 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
     step.key = planned.key;
     step.kind = planned.spec.kind;
     step.device = planned.spec.device;
-    step.inputs = planned.spec.inputs;
+    step.inputs = Inputs(planned.spec.inputs);
     step.spec = SpecText(planned.spec_text, step.inputs, state_.texts);
     step.since = now_.wall;
     for (const auto& [role, input] : step.inputs) {
@@ -116,27 +117,23 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   if (step.cost < 0) step.cost = planned.local ? 0 : planner_.cost(planned, *job.recipe);
   JobStep& in_job = AdoptName(job, step, planned);
   in_job.candidate = planned.candidate;
-  in_job.model_step = planned.model_step;
   SetWanted(job, in_job, true);
   Want(job, step);
   return step;
 }
 
 JobStep& Scheduler::AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned) {
-  auto known = job.by_name.find(planned.name);
-  if (known != job.by_name.end() && job.steps[known->second].key == planned.key) return job.steps[known->second];
+  const JobStep* known = job.Find(planned.name);
+  size_t at = known == nullptr ? job.steps.size() : static_cast<size_t>(known - job.steps.data());
+  if (known != nullptr && known->key == planned.key) return job.steps[at];
   // The job wants it for the first time. A failure of an earlier job is the answer only if it is a function of the step.
-  if (step.state == StepState::kFailed && step.error_class != "diverged") Reopen(step);
+  if (step.state == StepState::kFailed && step.problem.OrDefault().error_class != "diverged") Reopen(step);
   if (step.state == StepState::kFailed) {
-    Note(job, "warning", planned.name, "failed in an earlier job and would fail again: " + step.message);
+    Note(job, "warning", planned.name, "failed in an earlier job and would fail again: " + step.problem.OrDefault().message);
   }
-  size_t at = known == job.by_name.end() ? job.steps.size() : known->second;
-  if (at == job.steps.size()) job.steps.emplace_back();
-  job.steps[at] = {.name = planned.name, .variant = planned.variant, .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = step.state == StepState::kDone};
-  job.by_name[planned.name] = at;
-  job.by_key.try_emplace(planned.key, at);
-  if (job.steps[at].reused) ++state_.counters.steps_reused;
-  return job.steps[at];
+  bool reused = step.state == StepState::kDone;
+  if (reused) ++state_.counters.steps_reused;
+  return job.PutStep({.name = planned.name, .variant = planned.variant, .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = reused});
 }
 
 void Scheduler::SetWanted(Job& job, JobStep& in_job, bool wanted) {
@@ -152,7 +149,7 @@ void Scheduler::SetWanted(Job& job, JobStep& in_job, bool wanted) {
 }
 
 void Scheduler::Want(Job& job, Step& step) {
-  bool fresh = step.wanted_by.insert(job.id).second;
+  bool fresh = step.wanted_by.insert(job.id);
   if (step.state == StepState::kCancelled) Reopen(step);
   if (!fresh) return;
   RefreshInputs(step);
@@ -239,7 +236,8 @@ void Scheduler::CheckFinished(Job& job) {
     ++failed;
     shared_failed = shared_failed || in_job.variant.empty();
     const Step& step = state_.steps.at(in_job.key);
-    if (first.empty()) first = in_job.name + ": " + step.error_class + ": " + step.message;
+    const Problem& problem = step.problem.OrDefault();
+    if (first.empty()) first = in_job.name + ": " + problem.error_class + ": " + problem.message;
   }
   // What all variants share has failed, or nothing came out of any variant: there is nothing to choose from.
   bool lost = failed > 0 && (shared_failed || candidates == 0);

@@ -24,10 +24,10 @@ Actions Scheduler::Restore(storage::StoredState stored, Now now) {
 
 void Scheduler::RestoreSteps(storage::StoredState& stored) {
   for (const storage::ArtifactRow& row : stored.artifacts) {
-    auto artifact = storage::ArtifactFromText(row.manifest);
-    if (!artifact.ok()) continue;  // its step runs again
+    auto artifact = storage::HeadFromText(row.manifest);
+    if (!artifact.ok() || FieldOf(row.manifest.text(), "results").empty()) continue;  // its step runs again
     ArtifactRecord& record = state_.artifacts[row.digest];
-    record = {.key = row.key, .kind = artifact->kind, .results = StripResults(artifact->results), .bytes = row.bytes, .created_ms = row.created_ms,
+    record = {.key = row.key, .kind = artifact->kind, .results = ResultsOf(row.manifest), .bytes = row.bytes, .created_ms = row.created_ms,
               .collected = row.collected_ms != 0};
     for (const auto& [role, blob] : artifact->blobs) record.blobs[role] = blob.digest;
   }
@@ -41,8 +41,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     step.spec = SpecText(row.spec, step.inputs, state_.texts);
     step.since = now_.wall;
     step.failures = row.attempts;
-    step.error_class = row.error_class;
-    step.message = row.message;
+    if (!row.error_class.empty() || !row.message.empty()) step.problem = Problem{row.error_class, row.message};
     StepState state = StepStateOf(row.state).value_or(StepState::kWaiting);
     bool done = state == StepState::kDone && state_.artifacts.count(row.artifact) != 0;
     if (done) step.artifact = row.artifact;
@@ -57,10 +56,8 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
   }
   for (const storage::SnapshotRow& row : stored.snapshots) {
     auto step = state_.steps.find(row.key);
-    if (step == state_.steps.end()) continue;
-    step->second.snapshot = row.blob;
-    step->second.snapshot_position = row.position;
-    step->second.snapshot_order = {row.lease_epoch, row.sequence};
+    if (step == state_.steps.end() || row.blob.is_none()) continue;
+    step->second.snapshot = Snapshot{row.blob, row.position, {row.lease_epoch, row.sequence}};
   }
   for (storage::AttemptRow& row : stored.attempts) {
     state_.last_epoch = std::max(state_.last_epoch, row.epoch);
@@ -95,10 +92,7 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     auto step = state_.steps.find(row.key);
     if (found == state_.jobs.end() || step == state_.steps.end()) continue;
     Job& job = found->second;
-    job.by_name[row.name] = job.steps.size();
-    job.by_key.try_emplace(row.key, job.steps.size());
-    job.steps.push_back({.name = row.name, .variant = row.variant, .ordinal = row.ordinal, .key = row.key, .reused = row.reused});
-    job.steps.back().wanted = row.wanted;
+    job.PutStep({.name = row.name, .variant = row.variant, .ordinal = row.ordinal, .key = row.key, .reused = row.reused, .wanted = row.wanted});
     if (job.finished() || !row.wanted) continue;
     step->second.wanted_by.insert(job.id);
     if (step->second.state != StepState::kDone && step->second.state != StepState::kFailed) continue;

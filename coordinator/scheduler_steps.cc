@@ -55,10 +55,9 @@ void Scheduler::Move(Step& step, StepState to) {
 void Scheduler::Finish(Step& step, const Digest& artifact, const JsonText& manifest, storage::Artifact content) {
   StoreArtifact(step, artifact, manifest, std::move(content));
   step.artifact = artifact;
-  step.error_class.clear();
-  step.message.clear();
+  step.problem.reset();
   step.failures = 0;
-  if (!step.snapshot.is_none()) DropSnapshot(step);
+  if (step.snapshot) DropSnapshot(step);
   Move(step, kDone);
   ++state_.counters.steps_done;
   WriteStep(step);
@@ -73,14 +72,12 @@ void Scheduler::Finish(Step& step, const Digest& artifact, const JsonText& manif
 }
 
 void Scheduler::DropSnapshot(Step& step) {
-  step.snapshot = Digest();
-  step.snapshot_position = JsonText();
-  step.snapshot_order = {};
+  step.snapshot.reset();
   Write(storage::SnapshotRow{.key = step.key, .at_ms = now_.wall.ms});
 }
 
 void Scheduler::StoreArtifact(Step& step, const Digest& digest, const JsonText& manifest, storage::Artifact content) {
-  ArtifactRecord record{.key = step.key, .kind = std::move(content.kind), .results = StripResults(std::move(content.results)), .created_ms = now_.wall.ms};
+  ArtifactRecord record{.key = step.key, .kind = std::move(content.kind), .results = ResultsOf(manifest), .created_ms = now_.wall.ms};
   for (const auto& [role, blob] : content.blobs) {
     record.blobs[role] = blob.digest;
     record.bytes += blob.bytes;
@@ -92,7 +89,7 @@ void Scheduler::StoreArtifact(Step& step, const Digest& digest, const JsonText& 
 void Scheduler::FailOrRetry(Step& step, const std::string& error_class, const std::string& message) {
   if (step.wanted_by.empty()) return CancelStep(step, "no job wants it any more");
   ++step.failures;
-  if (error_class == "corrupt" && !step.snapshot.is_none()) {
+  if (error_class == "corrupt" && step.snapshot) {
     // The damaged file may be the snapshot itself: the next attempt starts afresh.
     DropSnapshot(step);
   }
@@ -111,21 +108,19 @@ void Scheduler::FailOrRetry(Step& step, const std::string& error_class, const st
   }
   Millis wait = BackoffOf(policy, same_class);
   step.not_before = now_.monotonic + wait;
-  step.error_class = error_class;
-  step.message = ClipText(message);
+  step.problem = Problem{error_class, ClipText(message)};
   ++state_.counters.retries;
   std::string limit = policy.retries == kUnlimitedRetries ? "" : " of " + std::to_string(policy.retries);
   NoteForAll(step, "warning",
              error_class + ": " + ClipText(message) + "; retry " + std::to_string(same_class) + limit +
                  (wait == Millis(0) ? std::string(" at once") : " in " + Seconds(wait.count())) +
-                 (step.snapshot.is_none() ? "" : ", from its snapshot"));
+                 (step.snapshot ? ", from its snapshot" : ""));
   GiveBack(step);
   WriteStep(step);
 }
 
 void Scheduler::FailForGood(Step& step, const std::string& error_class, const std::string& message) {
-  step.error_class = error_class;
-  step.message = ClipText(message);
+  step.problem = Problem{error_class, ClipText(message)};
   Move(step, kFailed);
   ++state_.counters.steps_failed;
   WriteStep(step);
@@ -139,15 +134,14 @@ void Scheduler::CancelStep(Step& step, const std::string& reason) {
     EndAttempt(step, "cancelled", "", reason, 0);
   }
   if (step.state == kCancelled || step.state == kFailed || step.state == kDone) return;
-  step.message = reason;
+  step.problem = Problem{step.problem.OrDefault().error_class, reason};
   Move(step, kCancelled);
   WriteStep(step);
 }
 
 void Scheduler::Reopen(Step& step) {
   step.failures = 0;
-  step.error_class.clear();
-  step.message.clear();
+  step.problem.reset();
   step.not_before = Millis(0);
   Move(step, kWaiting);
   WriteStep(step);

@@ -14,7 +14,7 @@ SharedText TextPool::Keep(std::string_view text) {
   return *texts_.insert(std::make_shared<const std::string>(text)).first;
 }
 
-SpecText::SpecText(const JsonText& spec, const std::map<std::string, StepKey>& inputs, TextPool& pool) {
+SpecText::SpecText(const JsonText& spec, const Inputs& inputs, TextPool& pool) {
   std::string_view text = spec.text(), value = FieldOf(text, "inputs");
   if (text == storage::kNoSpec) return;
   if (value.empty() || value != TextOfIds(inputs)) {
@@ -26,7 +26,7 @@ SpecText::SpecText(const JsonText& spec, const std::map<std::string, StepKey>& i
   after_ = pool.Keep(text.substr(begin + value.size()));
 }
 
-JsonText SpecText::With(const std::map<std::string, StepKey>& inputs) const {
+JsonText SpecText::With(const Inputs& inputs) const {
   if (none()) return JsonText::Of(storage::kNoSpec);
   return JsonText::Of(after_ == nullptr ? *before_ : *before_ + TextOfIds(inputs) + *after_);
 }

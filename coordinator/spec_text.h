@@ -2,17 +2,18 @@
 // steps, and is held once. Belongs to the loop thread.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <string_view>
 
 #include "common/digest.h"
+#include "common/flat.h"
 #include "common/json_text.h"
 
 namespace pare::coordinator {
 
+using Inputs = FlatMap<std::string, StepKey>;  // by role
 using SharedText = std::shared_ptr<const std::string>;
 
 // Texts that are held once, however many ask for them.
@@ -35,10 +36,10 @@ class SpecText {
  public:
   SpecText() = default;  // storage::kNoSpec
   // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces. `inputs`: as HeadOf(spec) has them.
-  SpecText(const JsonText& spec, const std::map<std::string, StepKey>& inputs, TextPool& pool);
+  SpecText(const JsonText& spec, const Inputs& inputs, TextPool& pool);
 
   // The spec that it was made of, with the same inputs.
-  JsonText With(const std::map<std::string, StepKey>& inputs) const;
+  JsonText With(const Inputs& inputs) const;
   bool none() const { return before_ == nullptr; }
 
  private:
@@ -48,7 +49,7 @@ class SpecText {
 // Of the fields of the same names.
 struct SpecHead {
   std::string device = "cpu";
-  std::map<std::string, StepKey> inputs;  // what is no step key there is left out
+  Inputs inputs;  // what is no step key there is left out
 };
 SpecHead HeadOf(const JsonText& spec);
 bool ReadsData(const JsonText& spec);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 #include <utility>
 
 #include "common/check.h"
@@ -29,13 +30,36 @@ std::optional<JobState> JobStateOf(std::string_view text) { return StateOf<JobSt
 std::optional<StepState> StepStateOf(std::string_view text) { return StateOf<StepState>(kStepStates, text); }
 
 const JobStep* Job::Find(const StepKey& key) const {
-  auto it = by_key.find(key);
-  return it == by_key.end() ? nullptr : &steps[it->second];
+  auto first = std::lower_bound(by_key.begin(), by_key.end(), key, [this](uint32_t at, const StepKey& k) { return steps[at].key < k; });
+  return first == by_key.end() || steps[*first].key != key ? nullptr : &steps[*first];
 }
 
 const JobStep* Job::Find(const std::string& step_name) const {
-  auto it = by_name.find(step_name);
-  return it == by_name.end() ? nullptr : &steps[it->second];
+  auto found = std::lower_bound(by_name.begin(), by_name.end(), step_name, [this](uint32_t at, const std::string& n) { return steps[at].name < n; });
+  return found == by_name.end() || steps[*found].name != step_name ? nullptr : &steps[*found];
+}
+
+JobStep& Job::PutStep(JobStep step) {
+  const JobStep* known = Find(step.name);
+  size_t at = known == nullptr ? steps.size() : static_cast<size_t>(known - steps.data());
+  auto names_before = [this](uint32_t a, uint32_t b) { return steps[a].name < steps[b].name; };
+  auto keys_before = [this](uint32_t a, uint32_t b) { return std::tie(steps[a].key, a) < std::tie(steps[b].key, b); };
+  auto place = static_cast<uint32_t>(at);
+  if (known == nullptr) {
+    steps.push_back(std::move(step));
+    by_name.insert(std::upper_bound(by_name.begin(), by_name.end(), place, names_before), place);
+  } else {
+    by_key.erase(std::lower_bound(by_key.begin(), by_key.end(), place, keys_before));
+    steps[at] = std::move(step);
+  }
+  by_key.insert(std::upper_bound(by_key.begin(), by_key.end(), place, keys_before), place);
+  return steps[at];
+}
+
+void Job::Reserve(size_t size) {
+  steps.reserve(size);
+  by_name.reserve(size);
+  by_key.reserve(size);
 }
 
 const storage::VersionRow* Model::Find(int64_t version) const {
@@ -141,16 +165,19 @@ storage::StepRow RowOf(const Step& step) {
           .state = std::string(ToString(step.state)),
           .attempts = step.failures,
           .artifact = step.artifact,
-          .error_class = step.error_class,
-          .message = step.message};
+          .error_class = step.problem.OrDefault().error_class,
+          .message = step.problem.OrDefault().message};
 }
 
-Json StripResults(Json results) {
-  if (results.is_object()) {
-    results.erase("layers");
-    results.erase("training");
+JsonText ResultsOf(const JsonText& manifest) {
+  std::string_view results = FieldOf(manifest.text(), "results");
+  if (TypeNameOf(results) != "object") return JsonText::Of(std::string(results));
+  std::string text = "{";
+  for (const JsonField& field : FieldsOf(results)) {
+    if (field.name == "layers" || field.name == "training") continue;
+    ((((text += text.size() == 1 ? "\"" : ",\"") += field.name) += "\":") += field.value);
   }
-  return results;
+  return JsonText::Of(text + "}");
 }
 
 }  // namespace pare::coordinator

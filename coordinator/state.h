@@ -12,7 +12,9 @@
 #include <tuple>
 #include <vector>
 
+#include "common/box.h"
 #include "common/clock.h"
+#include "common/flat.h"
 #include "common/messages.h"
 #include "common/transport.h"
 #include "coordinator/spec_text.h"
@@ -84,35 +86,46 @@ struct ReadyQueue {
   const QueueRank& Next(const std::vector<Share>& shares) const;
 };
 
+// Why a step failed, is tried again, or is cancelled.
+struct Problem {
+  std::string error_class, message;
+};
+
+// The newest state of an unfinished step that a worker has put into the store.
+struct Snapshot {
+  Digest blob;
+  JsonText position;
+  std::pair<int64_t, int64_t> order;  // lease epoch and sequence: what is not newer does not replace it
+};
+
+// There are 100,000 of them: what most have not yet, or never, is boxed.
 struct Step {
   StepKey key;
   std::string kind;
   std::string device = "cpu";
   SpecText spec;
-  std::map<std::string, StepKey> inputs;  // by role
-  bool local = false;  // decided by the coordinator
+  Inputs inputs;
   JsonText hints;
+  bool local = false;  // decided by the coordinator
 
   StepState state = StepState::kWaiting;
-  WallTime since;     // when it came into that state, or the restart
   int failures = 0;   // attempts that failed or got lost since it last made progress or was retried by hand
+  WallTime since;     // when it came into that state, or the restart
   Digest artifact;
-  std::string error_class, message;
+  Box<Problem> problem;
 
   std::vector<storage::AttemptRow> attempts;  // oldest first
-  std::optional<Hold> hold;                   // exactly while running
+  Box<Hold> hold;                             // exactly while running
   JsonText progress;                          // newest values of the present or last attempt; null: none yet
-  Digest snapshot;
-  JsonText snapshot_position;
-  std::pair<int64_t, int64_t> snapshot_order;  // lease epoch and sequence: what is not newer does not replace it
+  Box<Snapshot> snapshot;
 
-  std::set<std::string> wanted_by;  // unfinished jobs
-  std::set<StepKey> consumers;      // steps that have this one among their inputs
-  int64_t cost = -1;                // predicted milliseconds; −1: not asked yet
-  int64_t chain = 0;                // milliseconds of predicted work from here to the end of the job, itself included
-  Millis not_before{0};             // backoff
-  std::optional<QueueRank> queued;  // its place in the ready queue, or among the delayed
-  size_t share = 0;                 // for whom, while it is queued
+  FlatSet<std::string> wanted_by;  // unfinished jobs
+  FlatSet<StepKey> consumers;      // steps that have this one among their inputs
+  int64_t cost = -1;               // predicted milliseconds; −1: not asked yet
+  int64_t chain = 0;               // milliseconds of predicted work from here to the end of the job, itself included
+  Millis not_before{0};            // backoff
+  Box<QueueRank> queued;           // its place in the ready queue, or among the delayed
+  size_t share = 0;                // for whom, while it is queued
 };
 
 struct JobStep {
@@ -122,7 +135,6 @@ struct JobStep {
   bool reused = false;
   // Of the newest plan; false for steps that a failure or a search's decision made pointless.
   bool wanted = false, candidate = false;
-  std::string model_step;
 };
 
 struct Job {
@@ -141,16 +153,18 @@ struct Job {
   JsonText data;                                  // for assignments: data::DataInfo
   Digest weights;
   recipes::Outcomes outcomes;                     // while unfinished
-  std::vector<JobStep> steps;                     // by ordinal
-  std::map<std::string, size_t> by_name;
-  std::map<StepKey, size_t> by_key;  // the first name of a key
+  std::vector<JobStep> steps;                     // by ordinal; PutStep adds
+  std::vector<uint32_t> by_name, by_key;          // places in `steps` in the order of the names (of the keys) there
   int64_t last_event = 0;
   size_t open = 0;  // steps of the newest plan without an outcome
   bool planned = true;  // false: read by a restart that has not come to it yet; its steps wait
 
   bool finished() const { return state != JobState::kRunning && state != JobState::kPaused; }
-  const JobStep* Find(const StepKey& key) const;
+  const JobStep* Find(const StepKey& key) const;  // the first name of the key
   const JobStep* Find(const std::string& step_name) const;
+  // A new name, or another step under a known one.
+  JobStep& PutStep(JobStep step);
+  void Reserve(size_t size);  // room for so many steps, no more
 };
 
 struct ArtifactRecord {
@@ -158,8 +172,8 @@ struct ArtifactRecord {
   std::string kind;
   // The results without "layers" and "training", which grow with the model and the training: the planner and the reports
   // need neither, and the whole manifest is a blob.
-  Json results;
-  std::map<std::string, Digest> blobs;  // by role
+  JsonText results;
+  FlatMap<std::string, Digest> blobs;  // by role
   int64_t bytes = 0;
   int64_t created_ms = 0;
   bool collected = false;  // its blobs were given up: only the results are left
@@ -227,7 +241,7 @@ std::string ClipText(std::string text);
 // Rows, as they are stored.
 storage::JobRow RowOf(const Job& job);
 storage::StepRow RowOf(const Step& step);
-// The stripped results that ArtifactRecord keeps.
-Json StripResults(Json results);
+// What ArtifactRecord keeps of the results in a manifest. REQUIRES: it has some.
+JsonText ResultsOf(const JsonText& manifest);
 
 }  // namespace pare::coordinator

@@ -8,8 +8,10 @@ namespace {
 
 std::optional<double> AccuracyOf(const Outcomes& outcomes, const StepKey& evaluation) {
   auto it = outcomes.find(evaluation);
-  if (it == outcomes.end() || !it->second.done || !it->second.results.is_object() || !it->second.results.contains("accuracy")) return std::nullopt;
-  return it->second.results["accuracy"].get<double>();
+  if (it == outcomes.end() || !it->second.done) return std::nullopt;
+  Json results = it->second.results.Tree();
+  if (!results.is_object() || !results.contains("accuracy")) return std::nullopt;
+  return results["accuracy"].get<double>();
 }
 
 std::string Percent(double value) {

@@ -70,7 +70,7 @@ class PlannedSteps {
 struct StepOutcome {
   bool done = false;     // false: failed for good
   Digest artifact;       // if done
-  Json results;          // the artifact's results, if done
+  JsonText results;      // the artifact's results, if done
 };
 using Outcomes = std::map<StepKey, StepOutcome>;
 

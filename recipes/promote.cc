@@ -41,17 +41,17 @@ Json RunLocalStep(const PlannedStep& step, const ResolvedRecipe&, const Outcomes
   const Json& goal = step.spec.params["goal"];
   std::string minimize = goal["minimize"].get<std::string>();
   double allowed = goal["max_accuracy_drop"].get<double>();
-  auto results = [&](const StepKey& key) -> const Json& {
+  auto results = [&](const StepKey& key) {
     auto it = outcomes.find(key);
     CHECK(it != outcomes.end() && it->second.done);
-    return it->second.results;
+    return it->second.results.Tree();
   };
   double baseline = results(step.spec.inputs.at("baseline"))["accuracy"].get<double>();
   std::vector<Ranked> ranking;
   const std::string prefix = "candidate/";
   for (const auto& [role, key] : step.spec.inputs) {
     if (role.rfind(prefix, 0) != 0) continue;
-    const Json& r = results(key);
+    Json r = results(key);
     double accuracy = r["accuracy"].get<double>(), drop = baseline - accuracy;
     // Accuracies are ratios of small integers: a hair of rounding must not decide.
     ranking.push_back({role.substr(prefix.size()), accuracy, drop, ObjectiveOf(r["summary"], minimize), drop <= allowed + 1e-9, r["model"]});

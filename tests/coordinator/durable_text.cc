@@ -17,7 +17,7 @@ void AppendJob(const Job& job, std::string& text) {
             (step.wanted ? " wanted" : "") + "\n";
   }
   for (const auto& [key, outcome] : job.outcomes) {
-    text += "  outcome " + key.hex() + (outcome.done ? " done " : " failed ") + outcome.artifact.hex() + " " + Canonical(outcome.results) + "\n";
+    text += "  outcome " + key.hex() + (outcome.done ? " done " : " failed ") + outcome.artifact.hex() + " " + outcome.results.text() + "\n";
   }
 }
 
@@ -27,9 +27,11 @@ bool IsQueued(const State& state, const Step& step) {
 }
 
 void AppendStep(const State& state, const Step& step, std::string& text) {
+  const Problem& problem = step.problem.OrDefault();
+  const Snapshot& snapshot = step.snapshot.OrDefault();
   text += "step " + step.key.hex() + " " + step.kind + " " + step.device + " " + step.spec.With(step.inputs).text() + " " + std::string(ToString(step.state)) + " failures " +
-          std::to_string(step.failures) + " " + step.artifact.hex() + " " + step.error_class + ": " + step.message + " snapshot " + step.snapshot.hex() + " " +
-          step.snapshot_position.text() + " " + std::to_string(step.snapshot_order.first) + "/" + std::to_string(step.snapshot_order.second) + (IsQueued(state, step) ? " queued" : "") + "\n";
+          std::to_string(step.failures) + " " + step.artifact.hex() + " " + problem.error_class + ": " + problem.message + " snapshot " + snapshot.blob.hex() + " " +
+          snapshot.position.text() + " " + std::to_string(snapshot.order.first) + "/" + std::to_string(snapshot.order.second) + (IsQueued(state, step) ? " queued" : "") + "\n";
   for (const auto& [role, input] : step.inputs) text += "  input " + role + " " + input.hex() + "\n";
   for (const std::string& job : step.wanted_by) text += "  wanted by " + job + "\n";
   for (const StepKey& consumer : step.consumers) text += "  consumer " + consumer.hex() + "\n";
@@ -44,7 +46,7 @@ std::string DurableTextOf(const State& state) {
   for (const auto& [id, job] : state.jobs) AppendJob(job, text);
   for (const auto& [key, step] : state.steps) AppendStep(state, step, text);
   for (const auto& [digest, artifact] : state.artifacts) {
-    text += "artifact " + digest.hex() + " " + artifact.key.hex() + " " + artifact.kind + " " + Canonical(artifact.results) + " " +
+    text += "artifact " + digest.hex() + " " + artifact.key.hex() + " " + artifact.kind + " " + artifact.results.text() + " " +
             std::to_string(artifact.bytes) + " " + std::to_string(artifact.created_ms) + "\n";
   }
   for (const StepKey& key : state.running) text += "running " + key.hex() + "\n";

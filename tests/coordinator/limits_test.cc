@@ -95,7 +95,7 @@ TEST(LimitsTest, AStepThatFailsForEverEndsAtTheLimitOfAttempts) {
     ++attempts;
   }
   EXPECT_EQ(attempts, kMaxFailedAttempts);
-  EXPECT_THAT(h.StepNamed("a").message, HasSubstr("limit of 1000 failed attempts is reached; the last: disk full"));
+  EXPECT_THAT(h.StepNamed("a").problem->message, HasSubstr("limit of 1000 failed attempts is reached; the last: disk full"));
 }
 
 TEST(LimitsTest, ALongErrorMessageIsClippedBetweenCharacters) {
@@ -105,7 +105,7 @@ TEST(LimitsTest, ALongErrorMessageIsClippedBetweenCharacters) {
   std::string text;
   while (text.size() < 2 * kMaxMessageChars) text += "ä";
   h.Abort("w1", "bad_input", "x" + text);
-  const std::string& kept = h.StepNamed("a").message;
+  const std::string& kept = h.StepNamed("a").problem->message;
   EXPECT_LE(kept.size(), kMaxMessageChars + 5);
   EXPECT_NO_THROW(Canonical(Json(kept)));  // valid UTF-8
 }

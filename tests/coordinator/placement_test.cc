@@ -289,7 +289,10 @@ TEST(RestartTest, MidRunEqualsUninterrupted) {
       h.Finish("w1");
     }
     std::string result(ToString(h.JobNamed().state));
-    for (const auto& [name, at] : h.JobNamed().by_name) result += " " + name + ":" + h.StepNamed(name).artifact.hex();
+    for (uint32_t at : h.JobNamed().by_name) {
+      std::string name = h.JobNamed().steps[at].name;
+      result += " " + name + ":" + h.StepNamed(name).artifact.hex();
+    }
     const Model& model = h.core->state().models.at("model");
     result += " versions:" + std::to_string(model.versions.size()) + " champion:" + model.Alias("champion")->artifact.hex();
     return result;

@@ -134,7 +134,7 @@ TEST(SchedulerTest, AnOlderSnapshotThatComesLateDoesNotReplaceANewerOne) {
   Actions late = h.FromWorker("w1", SnapshotTaken{lease, 1, DigestOf("first"), {{"epoch", 1}}});
   EXPECT_TRUE(late.rows.empty());
   EXPECT_EQ(LastSent<Ack>(late.sends, "w1")->sequence, 1);
-  EXPECT_EQ(h.StepNamed("a").snapshot, DigestOf("second"));
+  EXPECT_EQ(h.StepNamed("a").snapshot->blob, DigestOf("second"));
 }
 
 TEST(SchedulerTest, WaitsForMissingMetricPointsBeforeItAcknowledgesLaterOnes) {
@@ -171,7 +171,7 @@ TEST_P(SchedulerRetryTest, LimitsAttemptsByErrorClass) {
     ++attempts;
   }
   EXPECT_EQ(attempts, GetParam().attempts);
-  EXPECT_EQ(h.StepNamed("a").error_class, GetParam().error_class);
+  EXPECT_EQ(h.StepNamed("a").problem->error_class, GetParam().error_class);
 }
 
 INSTANTIATE_TEST_SUITE_P(Classes, SchedulerRetryTest,
@@ -228,7 +228,7 @@ TEST(SchedulerTest, RefusesAManifestThatIsNotTheArtifact) {
   Actions actions = h.FromWorker("w1", StepFinished{lease, DigestOf("something else"), manifest, 1});
   EXPECT_EQ(LastSent<Ack>(actions.sends, "w1"), nullptr);
   EXPECT_NE(LastSent<Stale>(actions.sends, "w1"), nullptr);
-  EXPECT_EQ(h.StepNamed("a").error_class, "corrupt");
+  EXPECT_EQ(h.StepNamed("a").problem->error_class, "corrupt");
 }
 
 TEST(SchedulerTest, AFailedStepFailsItsVariantAndTheRestGoesOn) {

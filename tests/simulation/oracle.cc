@@ -105,7 +105,7 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
     }
     finished_[ack.lease.step] = ack.lease;
   } else if (ack.of == "snapshot_taken") {
-    int64_t epoch = step->state == StepState::kDone ? INT64_MAX : SnapshotEpoch(step->key, step->snapshot);
+    int64_t epoch = step->state == StepState::kDone ? INT64_MAX : SnapshotEpoch(step->key, step->snapshot.OrDefault().blob);
     auto arrived = arrived_snapshots_.find(std::pair(ack.lease, ack.sequence));
     if (arrived == arrived_snapshots_.end()) return Fail(name + ": a snapshot is acknowledged that nobody took");
     if (epoch < arrived->second) Fail(name + ": a snapshot is acknowledged and not kept");
@@ -199,7 +199,7 @@ void Oracle::CheckFacts(const State& state) {
   for (const auto& [key, epoch] : snapshots_) {
     const Step* step = state.FindStep(key);
     bool over = step != nullptr && (step->state == StepState::kDone || step->state == StepState::kFailed);
-    if (step == nullptr || (!over && SnapshotEpoch(key, step->snapshot) < epoch)) {
+    if (step == nullptr || (!over && SnapshotEpoch(key, step->snapshot.OrDefault().blob) < epoch)) {
       Fail("step " + key.brief() + ": the acknowledged snapshot of epoch " + std::to_string(epoch) + " is gone");
     }
   }

@@ -99,7 +99,7 @@ Undisturbed RunUndisturbed(const recipes::ResolvedRecipe& recipe, double scale) 
           Json input;
           for (const auto& [role, key] : step.spec.inputs) {
             inputs[role] = outcomes.at(key).artifact;
-            if (role == "model") input = outcomes.at(key).results;
+            if (role == "model") input = outcomes.at(key).results.Tree();
           }
           Work work = WorkOf(step.key, spec, scale);
           outcome.done = !work.diverges;
