@@ -33,7 +33,7 @@ std::string StateIn(const JobStep& in_job, const Step& step) {
 
 Json AttemptsOf(const Step& step) {
   Json list = Json::array();
-  for (const storage::AttemptRow& row : step.attempts) {
+  for (const storage::AttemptRow& row : step.attempts()) {
     list.push_back({{"attempt", row.attempt},
                     {"epoch", row.epoch},
                     {"worker", row.worker},
@@ -82,22 +82,22 @@ Result<Json> Describe(const QueryContext& context, const Json& args) {
   ASSIGN_OR_RETURN(const Job* job, JobOf(context, args));
   Json result = JobSummary(context.state, *job);
   result["user"] = job->user;
-  result["recipe"] = job->recipe_text;
+  result["recipe"] = job->recipe_text.Text();
   result["recipe_digest"] = job->recipe_digest.hex();
   Json steps = Json::array();
   for (const JobStep& in_job : job->steps) {
     const Step& step = *context.state.FindStep(in_job.key);
     std::string reason = in_job.wanted ? ReasonOf(Explain(context.state, step, context.now)) : "not needed by this job any more";
     steps.push_back({{"name", in_job.name},
-                     {"variant", in_job.variant},
-                     {"kind", step.kind},
+                     {"variant", *in_job.variant},
+                     {"kind", *step.kind},
                      {"key", step.key.hex()},
                      {"state", StateIn(in_job, step)},
                      {"reused", in_job.reused},
                      {"artifact", step.artifact.is_none() ? Json() : Json(step.artifact.hex())},
                      {"error_class", step.problem.OrDefault().error_class},
                      {"message", step.problem.OrDefault().message},
-                     {"progress", step.progress.Tree()},
+                     {"progress", step.progress().Tree()},
                      {"reason", std::move(reason)},
                      {"attempts", AttemptsOf(step)}});
   }
@@ -121,8 +121,8 @@ Result<Json> Watch(const QueryContext& context, const Json& args) {
     if (!in_job.wanted) continue;
     const Step& step = *context.state.FindStep(in_job.key);
     const ArtifactRecord* artifact = context.state.ArtifactOf(in_job.key);
-    Json line = {{"name", in_job.name},     {"variant", in_job.variant}, {"kind", step.kind},
-                 {"state", ToString(step.state)}, {"reused", in_job.reused},   {"progress", step.progress.Tree()},
+    Json line = {{"name", in_job.name},     {"variant", *in_job.variant}, {"kind", *step.kind},
+                 {"state", ToString(step.state)}, {"reused", in_job.reused},   {"progress", step.progress().Tree()},
                  {"results", artifact == nullptr ? Json() : artifact->results.Tree()}};
     const Problem& problem = step.problem.OrDefault();
     if (step.state == StepState::kFailed) line["error_class"] = problem.error_class, line["message"] = problem.message;

@@ -12,7 +12,7 @@ namespace {
 
 // The job's plan with all that is known: says which steps are candidates of which checkpoint, also for a finished job.
 recipes::PlannedSteps PlanOf(const QueryContext& context, const Job& job, recipes::ResolvedRecipe* recipe, Json* advice) {
-  auto json = ParseJson(job.resolved.text(), "resolved recipe");
+  auto json = ParseJson(job.resolved.Text(), "resolved recipe");
   if (!json.ok()) return {};
   auto resolved = recipes::ResolvedRecipeFromJson(*json);
   if (!resolved.ok()) return {};
@@ -146,7 +146,7 @@ Json WorkLine(const QueryContext& context, const Job& job) {
       continue;
     }
     run += in_job.wanted && step.state == StepState::kDone ? 1 : 0;
-    for (const storage::AttemptRow& attempt : step.attempts) {
+    for (const storage::AttemptRow& attempt : step.attempts()) {
       busy_ms += attempt.busy_ms;
       lost += attempt.outcome == "lost" || attempt.error_class == "runner_lost" ? 1 : 0;
     }
@@ -169,7 +169,7 @@ Json Report(const QueryContext& context, const Job& job) {
     const Step& step = *context.state.FindStep(in_job.key);
     if (!in_job.wanted || step.state != StepState::kFailed) continue;
     const Problem& problem = step.problem.OrDefault();
-    failed.push_back({{"variant", in_job.variant}, {"step", in_job.name}, {"error_class", problem.error_class}, {"message", problem.message}});
+    failed.push_back({{"variant", *in_job.variant}, {"step", in_job.name}, {"error_class", problem.error_class}, {"message", problem.message}});
   }
   for (const recipes::Finding& finding : recipe.warnings) warnings.push_back(finding.text);
   Json summary = JobSummary(context.state, job);

@@ -39,9 +39,9 @@ void Scheduler::On(const Submit& event) {
   job.user = event.user;
   job.number = ++state_.last_job_number;
   job.created_ms = now_.wall.ms;
-  job.recipe_text = event.recipe_text;
+  job.recipe_text = PackedText(event.recipe_text);
   job.recipe_digest = digest;
-  job.resolved = recipes::ToJson(event.recipe);
+  job.resolved = PackedText(Canonical(recipes::ToJson(event.recipe)));
   job.priority = event.priority;
   job.recipe = event.recipe;
   KeepRecipe(job);
@@ -49,6 +49,7 @@ void Scheduler::On(const Submit& event) {
   WriteJob(job);
   Note(job, "info", "", "submitted");
   Replan(job);
+  if (queued - event.steps > kMaxPlannedInMemory) DropRecipe(job);  // many are served before it
   SubmitReply(event, job, false);
 }
 
@@ -182,7 +183,7 @@ bool Scheduler::LoadRecipe(Job& job) {
     KeepRecipe(job);
     return true;
   }
-  auto json = ParseJson(job.resolved.text(), "resolved recipe");
+  auto json = ParseJson(job.resolved.Text(), "resolved recipe");
   auto recipe = json.ok() ? recipes::ResolvedRecipeFromJson(*json) : Result<recipes::ResolvedRecipe>(json.error());
   if (!recipe.ok()) {
     job.message = "its recipe cannot be read: " + recipe.error().message;

@@ -28,14 +28,14 @@ std::string ManifestProblem(const State& state, const Step& step, const StepFini
   if (!artifact.ok()) return artifact.error().message;
   if (results.empty()) return "artifact manifest without results";
   if (artifact->step != finished.lease.step) return "the manifest is of step " + artifact->step.brief();
-  if (step.kind == "evaluate") {
+  if (*step.kind == "evaluate") {
     if (artifact->kind != "evaluation") return "an evaluate step left a " + artifact->kind;
     auto model = step.inputs.find("model");
     const Step* from = model == step.inputs.end() ? nullptr : state.FindStep(model->second);
     return EvaluationProblem(step, JsonText::Of(std::string(results)).Tree(), from == nullptr ? "" : from->artifact.hex());
   }
-  if (artifact->kind == "evaluation" || artifact->kind == "decision") return "a " + step.kind + " step left a " + artifact->kind;
-  if ((artifact->kind == "measurement") != (step.kind == "measure")) return "a " + step.kind + " step left a " + artifact->kind;
+  if (artifact->kind == "evaluation" || artifact->kind == "decision") return "a " + *step.kind + " step left a " + artifact->kind;
+  if ((artifact->kind == "measurement") != (*step.kind == "measure")) return "a " + *step.kind + " step left a " + artifact->kind;
   return "";
 }
 
@@ -61,8 +61,8 @@ void Scheduler::AnswerOld(const PeerId& peer, const Lease& lease, const std::str
   FreeWorker(peer, lease);
   const Step* step = state_.FindStep(lease.step);
   const storage::AttemptRow* attempt = nullptr;
-  for (size_t i = 0; step != nullptr && i < step->attempts.size(); ++i) {
-    if (step->attempts[i].epoch == lease.epoch) attempt = &step->attempts[i];
+  for (size_t i = 0; step != nullptr && i < step->attempts().size(); ++i) {
+    if (step->attempts()[i].epoch == lease.epoch) attempt = &step->attempts()[i];
   }
   bool given_back = type == "released" && attempt != nullptr && (attempt->outcome == "released" || attempt->outcome == "cancelled");
   if (attempt != nullptr && !outcome.empty() && (attempt->outcome == outcome || given_back)) {
@@ -105,7 +105,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
                              .at_ms = now_.wall.ms,
                              .values = point.values});
     hold.newest_point = point.sequence;
-    step->progress = point.values;
+    step->past->progress = point.values;
   }
   Acknowledge(peer, progress.lease, "progress", hold.newest_point);
 }
@@ -177,7 +177,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
 }
 
 JsonText Scheduler::AssignmentOf(const Step& step) const {
-  worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts.size()), .snapshot = step.snapshot.OrDefault().blob};
+  worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts().size()), .snapshot = step.snapshot.OrDefault().blob};
   for (const auto& [role, input] : step.inputs) assignment.inputs[role] = state_.steps.at(input).artifact;
   JsonText spec = step.spec.With(step.inputs), data;
   for (const std::string& id : step.wanted_by) {
@@ -193,24 +193,25 @@ JsonText Scheduler::AssignmentOf(const Step& step) const {
 void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   Lease lease{step.key, ++state_.last_epoch};
   step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .reason = reason,
-                   .granted = now_.monotonic, .share = step.share};
-  ++state_.shares[step.share].held;
-  step.progress = JsonText();
-  step.attempts.push_back({.key = step.key,
-                           .epoch = lease.epoch,
-                           .attempt = static_cast<int>(step.attempts.size()) + 1,
-                           .worker = worker.name,
-                           .started_ms = now_.wall.ms,
-                           .outcome = "running"});
-  Write(step.attempts.back());
+                   .granted = now_.monotonic, .share = step.queued->share};
+  ++state_.shares[step.queued->share].held;
+  if (!step.past) step.past = Past{};
+  step.past->progress = JsonText();
+  step.past->attempts.push_back({.key = step.key,
+                                 .epoch = lease.epoch,
+                                 .attempt = static_cast<int>(step.attempts().size()) + 1,
+                                 .worker = worker.name,
+                                 .started_ms = now_.wall.ms,
+                                 .outcome = "running"});
+  Write(step.attempts().back());
   Move(step, StepState::kRunning);
   state_.running.insert(step.key);
   SetLease(worker, lease);
   std::string text = "started on " + worker.name;
-  if (step.attempts.size() > 1) text += ", attempt " + std::to_string(step.attempts.size());
+  if (step.attempts().size() > 1) text += ", attempt " + std::to_string(step.attempts().size());
   if (step.snapshot) text += ", from its snapshot " + step.snapshot->position.text();
   NoteForAll(step, "info", text);
-  Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts.size()), AssignmentOf(step)});
+  Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts().size()), AssignmentOf(step)});
 }
 
 void Scheduler::RevokeLease(Step& step, bool keep, const std::string& reason) {
@@ -235,8 +236,8 @@ void Scheduler::RepeatRevokes() {
 
 void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::string& error_class, const std::string& message,
                            int64_t busy_ms) {
-  CHECK(step.hold && !step.attempts.empty() && step.attempts.back().epoch == step.hold->epoch);
-  storage::AttemptRow& attempt = step.attempts.back();
+  CHECK(step.hold && !step.attempts().empty() && step.attempts().back().epoch == step.hold->epoch);
+  storage::AttemptRow& attempt = step.past->attempts.back();
   attempt.outcome = outcome;
   attempt.error_class = error_class;
   attempt.message = ClipText(message);

@@ -35,14 +35,14 @@ std::string NameOf(const State& state, const Step& step) {
 
 // What is served before a ready step that has to wait.
 std::string Ahead(const State& state, const Step& step) {
-  auto queue = state.ready.find(DeviceClassOf(step.device));
+  auto queue = state.ready.find(DeviceClassOf(*step.device));
   if (queue == state.ready.end() || !step.queued) return "";
   const auto& levels = queue->second.levels;
-  auto level = levels.find(step.queued->minus_priority);
-  if (level == levels.end() || level->second.count(step.share) == 0) return "";
+  auto level = levels.find(step.queued->rank.minus_priority);
+  if (level == levels.end() || level->second.count(step.queued->share) == 0) return "";
   size_t ahead = 0;
-  for (const QueueRank& rank : level->second.at(step.share)) {
-    if (!(rank < *step.queued) || ++ahead == kMostCounted) break;
+  for (const QueueRank& rank : level->second.at(step.queued->share)) {
+    if (!(rank < step.queued->rank) || ++ahead == kMostCounted) break;
   }
   std::string text;
   if (ahead > 0) text = "; " + Plural(ahead, "ready step") + (ahead == kMostCounted ? " or more" : "") + " before it";
@@ -71,14 +71,14 @@ std::string DeviceClassOf(const std::string& device) { return device.substr(0, d
 
 Decision Decide(const State& state, const Step& step) {
   if (state.workers.empty()) return NotNow{"no worker is connected: start one with `pare worker`", {}};
-  std::string device = DeviceClassOf(step.device);
+  std::string device = DeviceClassOf(*step.device);
   auto idle = state.idle.find(device);
   if (idle == state.idle.end() || idle->second.empty()) {
     auto fitting = std::count_if(state.workers.begin(), state.workers.end(), [&](const auto& w) { return DeviceClassOf(w.second.device) == device; });
     if (fitting == 0) {
-      return Infeasible{"it needs a worker with device " + step.device + "; none of the " + Plural(state.workers.size(), "connected worker") + " has one"};
+      return Infeasible{"it needs a worker with device " + *step.device + "; none of the " + Plural(state.workers.size(), "connected worker") + " has one"};
     }
-    return NotNow{"all " + Plural(static_cast<size_t>(fitting), "worker") + " with device " + step.device + " are busy", {}};
+    return NotNow{"all " + Plural(static_cast<size_t>(fitting), "worker") + " with device " + *step.device + " are busy", {}};
   }
   const std::string& first = *idle->second.begin();
   if (step.inputs.empty()) return Placed{first, "first idle worker"};
@@ -93,7 +93,7 @@ Decision Explain(const State& state, const Step& step, Now now) {
     case StepState::kReady:
       return ExplainReady(state, step, now);
     case StepState::kRunning:
-      return Placed{step.hold->worker, "running on " + step.hold->worker + ", attempt " + std::to_string(step.attempts.size()) + ": " +
+      return Placed{step.hold->worker, "running on " + step.hold->worker + ", attempt " + std::to_string(step.attempts().size()) + ": " +
                                            (step.hold->reason.empty() ? "it came back with the step after a restart" : step.hold->reason) +
                                            (step.hold->revoked ? "; asked to give it back" : "")};
     case StepState::kWaiting: {

@@ -100,8 +100,8 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   // A rebuilt index knows keys and results of steps, not what they were made from (storage/fsck.h).
   if (created || step.spec.none()) {
     step.key = planned.key;
-    step.kind = planned.spec.kind;
-    step.device = planned.spec.device;
+    step.kind = state_.texts.Keep(planned.spec.kind);
+    step.device = state_.texts.Keep(planned.spec.device);
     step.inputs = Inputs(planned.spec.inputs);
     step.spec = SpecText(planned.spec_text, step.inputs, state_.texts);
     step.since = now_.wall;
@@ -133,7 +133,7 @@ JobStep& Scheduler::AdoptName(Job& job, Step& step, const recipes::PlannedStep& 
   }
   bool reused = step.state == StepState::kDone;
   if (reused) ++state_.counters.steps_reused;
-  return job.PutStep({.name = planned.name, .variant = planned.variant, .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = reused});
+  return job.PutStep({.name = planned.name, .variant = state_.texts.Keep(planned.variant), .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = reused});
 }
 
 void Scheduler::SetWanted(Job& job, JobStep& in_job, bool wanted) {
@@ -142,7 +142,7 @@ void Scheduler::SetWanted(Job& job, JobStep& in_job, bool wanted) {
   Write(storage::JobStepRow{.job = job.id,
                             .name = in_job.name,
                             .ordinal = in_job.ordinal,
-                            .variant = in_job.variant,
+                            .variant = *in_job.variant,
                             .key = in_job.key,
                             .reused = in_job.reused,
                             .wanted = wanted});
@@ -234,7 +234,7 @@ void Scheduler::CheckFinished(Job& job) {
       continue;
     }
     ++failed;
-    shared_failed = shared_failed || in_job.variant.empty();
+    shared_failed = shared_failed || in_job.variant->empty();
     const Step& step = state_.steps.at(in_job.key);
     const Problem& problem = step.problem.OrDefault();
     if (first.empty()) first = in_job.name + ": " + problem.error_class + ": " + problem.message;

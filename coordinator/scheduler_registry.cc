@@ -71,7 +71,7 @@ Json Scheduler::LineageOf(const Digest& artifact) const {
   auto record = state_.artifacts.find(artifact);
   const Step* step = record == state_.artifacts.end() ? nullptr : state_.FindStep(record->second.key);
   while (step != nullptr && lineage.size() < kMaxStepsPerJob) {
-    lineage.push_back({{"kind", step->kind}, {"step", step->key.hex()}, {"artifact", step->artifact.is_none() ? "" : step->artifact.hex()}});
+    lineage.push_back({{"kind", *step->kind}, {"step", step->key.hex()}, {"artifact", step->artifact.is_none() ? "" : step->artifact.hex()}});
     auto model = step->inputs.find("model");
     step = model == step->inputs.end() ? nullptr : state_.FindStep(model->second);
   }

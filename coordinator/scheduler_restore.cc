@@ -34,9 +34,9 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
   for (const storage::StepRow& row : stored.steps) {
     Step& step = state_.steps[row.key];
     step.key = row.key;
-    step.kind = row.kind;
+    step.kind = state_.texts.Keep(row.kind);
     SpecHead head = HeadOf(row.spec);
-    step.device = std::move(head.device);
+    step.device = state_.texts.Keep(head.device);
     step.inputs = std::move(head.inputs);
     step.spec = SpecText(row.spec, step.inputs, state_.texts);
     step.since = now_.wall;
@@ -62,7 +62,9 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
   for (storage::AttemptRow& row : stored.attempts) {
     state_.last_epoch = std::max(state_.last_epoch, row.epoch);
     auto step = state_.steps.find(row.key);
-    if (step != state_.steps.end()) step->second.attempts.push_back(std::move(row));
+    if (step == state_.steps.end()) continue;
+    if (!step->second.past) step->second.past = Past{};
+    step->second.past->attempts.push_back(std::move(row));
   }
 }
 
@@ -76,9 +78,9 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     job.state = JobStateOf(row.state).value_or(JobState::kPaused);
     job.created_ms = row.created_ms;
     job.finished_ms = row.finished_ms;
-    job.recipe_text = row.recipe_text;
+    job.recipe_text = PackedText(row.recipe_text);
     job.recipe_digest = row.recipe_digest;
-    job.resolved = row.resolved;
+    job.resolved = PackedText(row.resolved.text());
     job.message = row.message;
     job.priority = row.priority;
     job.last_event = stored.last_event.count(row.id) != 0 ? stored.last_event.at(row.id) : 0;
@@ -92,7 +94,7 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     auto step = state_.steps.find(row.key);
     if (found == state_.jobs.end() || step == state_.steps.end()) continue;
     Job& job = found->second;
-    job.PutStep({.name = row.name, .variant = row.variant, .ordinal = row.ordinal, .key = row.key, .reused = row.reused, .wanted = row.wanted});
+    job.PutStep({.name = row.name, .variant = state_.texts.Keep(row.variant), .ordinal = row.ordinal, .key = row.key, .reused = row.reused, .wanted = row.wanted});
     if (job.finished() || !row.wanted) continue;
     step->second.wanted_by.insert(job.id);
     if (step->second.state != StepState::kDone && step->second.state != StepState::kFailed) continue;
@@ -102,7 +104,7 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
   }
   for (auto& [key, step] : state_.steps) {
     if (step.state == StepState::kWaiting) RefreshInputs(step);
-    if (step.attempts.empty() || step.attempts.back().outcome != "running") continue;
+    if (step.attempts().empty() || step.attempts().back().outcome != "running") continue;
     auto last_point = stored.last_point.find(key);
     RestoreHold(step, last_point == stored.last_point.end() ? 0 : last_point->second);
   }
@@ -110,7 +112,7 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
 
 // The worker of an attempt that had not ended may come back with it.
 void Scheduler::RestoreHold(Step& step, int64_t newest_point) {
-  storage::AttemptRow& attempt = step.attempts.back();
+  storage::AttemptRow& attempt = step.past->attempts.back();
   if (step.wanted_by.empty()) {  // its job cannot be read by this release
     attempt.outcome = "cancelled";
     attempt.ended_ms = now_.wall.ms;

@@ -62,8 +62,8 @@ void Scheduler::Finish(Step& step, const Digest& artifact, const JsonText& manif
   ++state_.counters.steps_done;
   WriteStep(step);
   std::string text = "done";
-  if (!step.local && !step.attempts.empty()) {
-    const storage::AttemptRow& attempt = step.attempts.back();
+  if (!step.local && !step.attempts().empty()) {
+    const storage::AttemptRow& attempt = step.attempts().back();
     text += " on " + attempt.worker + " in " + Seconds(attempt.busy_ms);
   }
   NoteForAll(step, "info", text);
@@ -95,13 +95,13 @@ void Scheduler::FailOrRetry(Step& step, const std::string& error_class, const st
   }
   RetryPolicy policy = RetryPolicyOf(error_class);
   int same_class = 0, looked = 0;
-  for (auto it = step.attempts.rbegin(); it != step.attempts.rend() && looked < step.failures; ++it) {
+  for (auto it = step.attempts().rbegin(); it != step.attempts().rend() && looked < step.failures; ++it) {
     if (it->outcome != "failed" && it->outcome != "lost") continue;
     ++looked;
     if (it->error_class == error_class) ++same_class;
   }
   if (same_class > policy.retries) return FailForGood(step, error_class, message);
-  size_t failed = static_cast<size_t>(std::count_if(step.attempts.begin(), step.attempts.end(),
+  size_t failed = static_cast<size_t>(std::count_if(step.attempts().begin(), step.attempts().end(),
                                                     [](const auto& a) { return a.outcome == "failed" || a.outcome == "lost"; }));
   if (failed >= kMaxFailedAttempts) {
     return FailForGood(step, error_class, "the limit of " + std::to_string(kMaxFailedAttempts) + " failed attempts is reached; the last: " + message);
@@ -167,7 +167,7 @@ void Scheduler::RefreshInputs(Step& step) {
 
 void Scheduler::Enqueue(Step& step) {
   if (step.queued) {
-    state_.ready[DeviceClassOf(step.device)].Erase(step.share, *step.queued);
+    state_.ready[DeviceClassOf(*step.device)].Erase(step.queued->share, step.queued->rank);
     state_.delayed.erase({step.not_before, step.key});
     step.queued.reset();
   }
@@ -177,15 +177,14 @@ void Scheduler::Enqueue(Step& step) {
     if (job.state != JobState::kRunning || !job.planned) continue;
     const JobStep* in_job = job.Find(step.key);
     QueueRank rank{-job.priority, job.number, -step.chain, in_job == nullptr ? 0 : in_job->ordinal, step.key};
-    if (step.queued && !(rank < *step.queued)) continue;
-    step.queued = rank;
-    step.share = job.share;
+    if (step.queued && !(rank < step.queued->rank)) continue;
+    step.queued = QueuePlace{rank, job.share};
   }
   if (!step.queued) return;
   if (step.not_before > now_.monotonic) {
     state_.delayed.insert({step.not_before, step.key});
   } else {
-    state_.ready[DeviceClassOf(step.device)].Insert(step.share, *step.queued);
+    state_.ready[DeviceClassOf(*step.device)].Insert(step.queued->share, step.queued->rank);
   }
 }
 

@@ -1,11 +1,11 @@
-// The specs of steps, without their inputs, which the steps keep anyway: what is left is the same text for thousands of
+// Texts that many steps share. The specs of steps, without their inputs, which the steps keep anyway: what is left is the same text for thousands of
 // steps, and is held once. Belongs to the loop thread.
 #pragma once
 
 #include <memory>
-#include <set>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 
 #include "common/digest.h"
 #include "common/flat.h"
@@ -26,9 +26,10 @@ class TextPool {
     using is_transparent = void;
     static std::string_view Of(std::string_view text) { return text; }
     static std::string_view Of(const SharedText& text) { return *text; }
-    bool operator()(const auto& a, const auto& b) const { return Of(a) < Of(b); }
+    size_t operator()(const auto& text) const { return std::hash<std::string_view>()(Of(text)); }
+    bool operator()(const auto& a, const auto& b) const { return Of(a) == Of(b); }
   };
-  std::set<SharedText, ByText> texts_;
+  std::unordered_set<SharedText, ByText, ByText> texts_;  // nobody walks it
   size_t sweep_at_ = 1'024;  // so many texts: those that nobody else holds go
 };
 

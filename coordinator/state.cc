@@ -151,16 +151,16 @@ storage::JobRow RowOf(const Job& job) {
           .state = std::string(ToString(job.state)),
           .created_ms = job.created_ms,
           .finished_ms = job.finished_ms,
-          .recipe_text = job.recipe_text,
+          .recipe_text = job.recipe_text.Text(),
           .recipe_digest = job.recipe_digest,
-          .resolved = job.resolved,
+          .resolved = JsonText::Of(job.resolved.Text()),
           .message = job.message,
           .priority = job.priority};
 }
 
 storage::StepRow RowOf(const Step& step) {
   return {.key = step.key,
-          .kind = step.kind,
+          .kind = *step.kind,
           .spec = step.spec.With(step.inputs),
           .state = std::string(ToString(step.state)),
           .attempts = step.failures,

@@ -17,6 +17,7 @@
 #include "common/flat.h"
 #include "common/messages.h"
 #include "common/transport.h"
+#include "coordinator/packed_text.h"
 #include "coordinator/spec_text.h"
 #include "recipes/planner.h"
 #include "storage/rows.h"
@@ -30,7 +31,7 @@ struct Now {
 };
 
 enum class JobState { kRunning, kPaused, kDone, kFailed, kCancelled };
-enum class StepState { kWaiting, kReady, kRunning, kDone, kFailed, kCancelled };
+enum class StepState : uint8_t { kWaiting, kReady, kRunning, kDone, kFailed, kCancelled };
 std::string_view ToString(JobState state);
 std::string_view ToString(StepState state);
 // Of a row's text; nothing for a text that this release does not know.
@@ -67,6 +68,11 @@ struct QueueRank {
   auto operator<=>(const QueueRank&) const = default;
 };
 
+struct QueuePlace {
+  QueueRank rank;
+  size_t share = 0;  // of the user for whom it waits: index into State::shares
+};
+
 // What a user has of the workers. Every user with unfinished jobs has one.
 struct Share {
   std::string user;
@@ -91,6 +97,12 @@ struct Problem {
   std::string error_class, message;
 };
 
+// What workers have done for a step. Only what was granted once has a past.
+struct Past {
+  std::vector<storage::AttemptRow> attempts;  // oldest first
+  JsonText progress;                          // newest values of the present or last attempt; null: none yet
+};
+
 // The newest state of an unfinished step that a worker has put into the store.
 struct Snapshot {
   Digest blob;
@@ -101,22 +113,20 @@ struct Snapshot {
 // There are 100,000 of them: what most have not yet, or never, is boxed.
 struct Step {
   StepKey key;
-  std::string kind;
-  std::string device = "cpu";
+  SharedText kind, device;  // of State::texts; never null
   SpecText spec;
   Inputs inputs;
   JsonText hints;
-  bool local = false;  // decided by the coordinator
 
+  bool local = false;  // decided by the coordinator
   StepState state = StepState::kWaiting;
   int failures = 0;   // attempts that failed or got lost since it last made progress or was retried by hand
   WallTime since;     // when it came into that state, or the restart
   Digest artifact;
   Box<Problem> problem;
 
-  std::vector<storage::AttemptRow> attempts;  // oldest first
-  Box<Hold> hold;                             // exactly while running
-  JsonText progress;                          // newest values of the present or last attempt; null: none yet
+  Box<Past> past;
+  Box<Hold> hold;  // exactly while running
   Box<Snapshot> snapshot;
 
   FlatSet<std::string> wanted_by;  // unfinished jobs
@@ -124,12 +134,15 @@ struct Step {
   int64_t cost = -1;               // predicted milliseconds; −1: not asked yet
   int64_t chain = 0;               // milliseconds of predicted work from here to the end of the job, itself included
   Millis not_before{0};            // backoff
-  Box<QueueRank> queued;           // its place in the ready queue, or among the delayed
-  size_t share = 0;                // for whom, while it is queued
+  Box<QueuePlace> queued;          // in the ready queue, or among the delayed
+
+  const std::vector<storage::AttemptRow>& attempts() const { return past.OrDefault().attempts; }
+  const JsonText& progress() const { return past.OrDefault().progress; }
 };
 
 struct JobStep {
-  std::string name, variant;
+  std::string name;
+  SharedText variant;  // never null; empty: shared by all variants
   int64_t ordinal = 0;
   StepKey key;
   bool reused = false;
@@ -143,9 +156,9 @@ struct Job {
   JobState state = JobState::kRunning;
   int64_t created_ms = 0, finished_ms = 0;
   size_t share = 0;  // of its user, while unfinished
-  std::string recipe_text;
+  PackedText recipe_text;
   Digest recipe_digest;
-  JsonText resolved;
+  PackedText resolved;  // JSON
   std::string message;
   int64_t priority = 0;
 
@@ -225,7 +238,7 @@ struct State {
   std::set<std::pair<Millis, StepKey>> delayed;  // ready steps in backoff
   std::set<StepKey> running;                     // steps under a lease
   bool draining = false;                         // no new grants
-  TextPool texts;                                // of specs
+  TextPool texts;                                // of steps
 
   // The job of an id, a unique prefix of one, or "last". kNotFound, or kInvalid for an ambiguous prefix.
   Result<const Job*> FindJob(std::string_view text) const;

@@ -10,10 +10,10 @@ std::string TextOf(const storage::AttemptRow& row) {
 
 void AppendJob(const Job& job, std::string& text) {
   text += "job " + job.id + " " + job.name + " " + job.user + " #" + std::to_string(job.number) + " " + std::string(ToString(job.state)) + " " +
-          std::to_string(job.created_ms) + "-" + std::to_string(job.finished_ms) + " " + job.recipe_text + " " + job.recipe_digest.hex() + " " +
-          job.resolved.text() + " " + job.message + " " + std::to_string(job.priority) + " events " + std::to_string(job.last_event) + "\n";
+          std::to_string(job.created_ms) + "-" + std::to_string(job.finished_ms) + " " + job.recipe_text.Text() + " " + job.recipe_digest.hex() + " " +
+          job.resolved.Text() + " " + job.message + " " + std::to_string(job.priority) + " events " + std::to_string(job.last_event) + "\n";
   for (const JobStep& step : job.steps) {
-    text += "  " + step.name + " " + step.variant + " " + std::to_string(step.ordinal) + " " + step.key.hex() + (step.reused ? " reused" : "") +
+    text += "  " + step.name + " " + *step.variant + " " + std::to_string(step.ordinal) + " " + step.key.hex() + (step.reused ? " reused" : "") +
             (step.wanted ? " wanted" : "") + "\n";
   }
   for (const auto& [key, outcome] : job.outcomes) {
@@ -29,13 +29,13 @@ bool IsQueued(const State& state, const Step& step) {
 void AppendStep(const State& state, const Step& step, std::string& text) {
   const Problem& problem = step.problem.OrDefault();
   const Snapshot& snapshot = step.snapshot.OrDefault();
-  text += "step " + step.key.hex() + " " + step.kind + " " + step.device + " " + step.spec.With(step.inputs).text() + " " + std::string(ToString(step.state)) + " failures " +
+  text += "step " + step.key.hex() + " " + *step.kind + " " + *step.device + " " + step.spec.With(step.inputs).text() + " " + std::string(ToString(step.state)) + " failures " +
           std::to_string(step.failures) + " " + step.artifact.hex() + " " + problem.error_class + ": " + problem.message + " snapshot " + snapshot.blob.hex() + " " +
           snapshot.position.text() + " " + std::to_string(snapshot.order.first) + "/" + std::to_string(snapshot.order.second) + (IsQueued(state, step) ? " queued" : "") + "\n";
   for (const auto& [role, input] : step.inputs) text += "  input " + role + " " + input.hex() + "\n";
   for (const std::string& job : step.wanted_by) text += "  wanted by " + job + "\n";
   for (const StepKey& consumer : step.consumers) text += "  consumer " + consumer.hex() + "\n";
-  for (const storage::AttemptRow& attempt : step.attempts) text += "  attempt " + TextOf(attempt) + "\n";
+  for (const storage::AttemptRow& attempt : step.attempts()) text += "  attempt " + TextOf(attempt) + "\n";
   if (step.hold) text += "  held " + std::to_string(step.hold->epoch) + ", points up to " + std::to_string(step.hold->newest_point) + "\n";
 }
 

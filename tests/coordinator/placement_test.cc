@@ -182,7 +182,7 @@ TEST(WorkerTest, AGrantThatNeverArrivedIsGivenAgain) {
     h.Tick();
   }
   EXPECT_GT(h.Granted("w1").lease.epoch, lost.epoch);
-  EXPECT_THAT(h.StepNamed("a").attempts[0].message, HasSubstr("worker w1 did not get the step"));
+  EXPECT_THAT(h.StepNamed("a").attempts()[0].message, HasSubstr("worker w1 did not get the step"));
   EXPECT_EQ(h.StepNamed("a").failures, 0);
 }
 
@@ -214,7 +214,7 @@ TEST(RestartTest, RunningStepsAreKeptForTheirWorkers) {
   EXPECT_EQ(h.StepNamed("a").hold->epoch, lease.epoch);
   h.Finish("w1");
   EXPECT_EQ(h.JobNamed().state, JobState::kDone);
-  EXPECT_EQ(h.StepNamed("a").attempts.size(), 1u);
+  EXPECT_EQ(h.StepNamed("a").attempts().size(), 1u);
 }
 
 TEST(RestartTest, AWorkerThatDoesNotComeBackLosesItsLeaseAndEpochsGoOn) {

@@ -22,7 +22,7 @@ void ExpectSound(const State& state) {
     EXPECT_EQ(step.state == StepState::kDone, !step.artifact.is_none());
     EXPECT_EQ(state.artifacts.count(step.artifact), step.state == StepState::kDone ? 1u : 0u);
     int running = 0;
-    for (const storage::AttemptRow& attempt : step.attempts) running += attempt.outcome == "running";
+    for (const storage::AttemptRow& attempt : step.attempts()) running += attempt.outcome == "running";
     EXPECT_EQ(running, step.hold ? 1 : 0);
     for (const std::string& id : step.wanted_by) EXPECT_FALSE(state.jobs.at(id).finished());
     if (step.hold) ++shares[step.hold->share];
@@ -64,7 +64,7 @@ TEST_P(RandomTest, RestartsOnTheWayDoNotHarm) {
   std::set<Lease> once;
   for (const Lease& lease : world.finished) once.insert(lease);
   for (const auto& [key, step] : world.state().steps) {
-    for (const storage::AttemptRow& attempt : step.attempts) {
+    for (const storage::AttemptRow& attempt : step.attempts()) {
       // What was acknowledged as finished is, for ever.
       EXPECT_TRUE(attempt.outcome == "done" || once.count({key, attempt.epoch}) == 0);
     }

@@ -56,7 +56,7 @@ TEST(SchedulerTest, AWorkerThatReportsIsNotSilent) {
     h.FromWorker("w1", Progress{lease, {{point, {{"epoch", point}}}}});
   }
   EXPECT_EQ(h.core->state().workers.count("w1"), 1u);
-  EXPECT_EQ(h.StepNamed("a").attempts.size(), 1u);
+  EXPECT_EQ(h.StepNamed("a").attempts().size(), 1u);
 }
 
 TEST(SchedulerTest, RequeuesStepWhenLeaseExpiresAndStartsFromItsSnapshot) {
@@ -74,7 +74,7 @@ TEST(SchedulerTest, RequeuesStepWhenLeaseExpiresAndStartsFromItsSnapshot) {
   EXPECT_GT(h.Granted("w2").lease.epoch, old.epoch);
   EXPECT_EQ(h.Granted("w2").attempt, 2);
   EXPECT_EQ(worker::AssignmentFromText(h.Granted("w2").assignment)->snapshot, DigestOf("snap"));
-  EXPECT_EQ(h.StepNamed("a").attempts[0].outcome, "lost");
+  EXPECT_EQ(h.StepNamed("a").attempts()[0].outcome, "lost");
   EXPECT_THAT(h.EventTexts(), Contains(HasSubstr("worker_lost: no word from worker w1")));
 }
 
@@ -287,7 +287,7 @@ TEST(SchedulerTest, PauseTakesTheStepBackWithASnapshotAndResumeGoesOnFromIt) {
   h.Release("w1", "half way");
   h.Pass(Millis(3'000));
   EXPECT_FALSE(h.HasGrant("w1"));
-  EXPECT_EQ(h.StepNamed("a").attempts[0].outcome, "released");
+  EXPECT_EQ(h.StepNamed("a").attempts()[0].outcome, "released");
   EXPECT_THAT(std::get<NotNow>(Explain(h.core->state(), h.StepNamed("a"), {})).reason, HasSubstr("paused"));
   EXPECT_TRUE(h.Change(ChangeJob::What::kResume).ok);
   EXPECT_EQ(worker::AssignmentFromText(h.Granted("w1").assignment)->snapshot, DigestOf("half way"));

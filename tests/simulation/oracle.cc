@@ -17,7 +17,7 @@ namespace {
 int64_t CountLost(const State& state) {
   int64_t lost = 0;
   for (const auto& [key, step] : state.steps) {
-    lost += std::count_if(step.attempts.begin(), step.attempts.end(), [](const auto& a) { return a.outcome == "lost"; });
+    lost += std::count_if(step.attempts().begin(), step.attempts().end(), [](const auto& a) { return a.outcome == "lost"; });
   }
   return lost;
 }
@@ -99,9 +99,9 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
   auto granted = granted_.find(ack.lease);
   if (granted != granted_.end() && granted->second != peer) return Fail(name + " of " + granted->second + " is acknowledged to " + peer);
   if (ack.of == "step_finished") {
-    auto attempt = std::find_if(step->attempts.begin(), step->attempts.end(), [&](const auto& a) { return a.epoch == ack.lease.epoch; });
-    if (attempt == step->attempts.end() || attempt->outcome != "done") {
-      return Fail(name + " is acknowledged as finished, but its attempt is " + (attempt == step->attempts.end() ? "unknown" : attempt->outcome));
+    auto attempt = std::find_if(step->attempts().begin(), step->attempts().end(), [&](const auto& a) { return a.epoch == ack.lease.epoch; });
+    if (attempt == step->attempts().end() || attempt->outcome != "done") {
+      return Fail(name + " is acknowledged as finished, but its attempt is " + (attempt == step->attempts().end() ? "unknown" : attempt->outcome));
     }
     finished_[ack.lease.step] = ack.lease;
   } else if (ack.of == "snapshot_taken") {
@@ -166,9 +166,9 @@ void Oracle::CheckSteps(const State& state) {
 void Oracle::CheckStep(const State& state, const Step& step) {
   std::string name = "step " + step.key.brief();
   if ((step.state == StepState::kRunning) != step.hold.has_value()) Fail(name + ": running and held differ");
-  auto running = std::count_if(step.attempts.begin(), step.attempts.end(), [](const auto& a) { return a.outcome == "running"; });
+  auto running = std::count_if(step.attempts().begin(), step.attempts().end(), [](const auto& a) { return a.outcome == "running"; });
   if (running != (step.hold ? 1 : 0)) Fail(name + " has " + std::to_string(running) + " running attempts and " + (step.hold ? "a" : "no") + " lease");
-  auto done = std::count_if(step.attempts.begin(), step.attempts.end(), [](const auto& a) { return a.outcome == "done"; });
+  auto done = std::count_if(step.attempts().begin(), step.attempts().end(), [](const auto& a) { return a.outcome == "done"; });
   if (done > 1) Fail(name + ": two attempts committed it");
   if (step.state == StepState::kReady || step.state == StepState::kRunning || step.state == StepState::kDone) {
     for (const auto& [role, input] : step.inputs) {
@@ -179,7 +179,7 @@ void Oracle::CheckStep(const State& state, const Step& step) {
   if (step.state != StepState::kDone) return;
   auto expected = expected_.find(step.key);
   // A decision may be over fewer candidates, if a step was given up.
-  bool fewer = expected == expected_.end() && step.kind == "promote";
+  bool fewer = expected == expected_.end() && *step.kind == "promote";
   if (!fewer && (expected == expected_.end() || expected->second != step.artifact)) return Fail(name + " left another artifact than an undisturbed run");
   const coordinator::ArtifactRecord* record = state.ArtifactOf(step.key);
   if (record == nullptr || !*blobs_.Contains(step.artifact)) return Fail(name + ": its artifact is not in the store");
@@ -213,7 +213,7 @@ void Oracle::CheckCounters(const State& state) {
   int64_t attempts = 0;
   std::set<int64_t> epochs;
   for (const auto& [key, step] : state.steps) {
-    for (const storage::AttemptRow& attempt : step.attempts) {
+    for (const storage::AttemptRow& attempt : step.attempts()) {
       ++attempts;
       epochs.insert(attempt.epoch);
     }
@@ -301,7 +301,7 @@ bool Oracle::GivenUp(const State& state, const Job& job) const {
   return std::any_of(job.steps.begin(), job.steps.end(), [&](const coordinator::JobStep& in_job) {
     const Step* step = state.FindStep(in_job.key);
     for (const char* error_class : {"worker_lost", "runner_lost", "out_of_memory"}) {
-      auto failed = std::count_if(step->attempts.begin(), step->attempts.end(), [&](const auto& a) { return a.error_class == error_class; });
+      auto failed = std::count_if(step->attempts().begin(), step->attempts().end(), [&](const auto& a) { return a.error_class == error_class; });
       if (failed > coordinator::RetryPolicyOf(error_class).retries) return true;
     }
     return false;

@@ -243,8 +243,8 @@ class Simulator {
     }
     for (const auto& [key, step] : coordinator_->state().steps) {
       outcome_.steps += step.state == coordinator::StepState::kDone;
-      outcome_.attempts += static_cast<int64_t>(step.attempts.size());
-      outcome_.lost += std::count_if(step.attempts.begin(), step.attempts.end(), [](const auto& a) { return a.outcome == "lost"; });
+      outcome_.attempts += static_cast<int64_t>(step.attempts().size());
+      outcome_.lost += std::count_if(step.attempts().begin(), step.attempts().end(), [](const auto& a) { return a.outcome == "lost"; });
     }
     AwaitResults();
   }
@@ -265,7 +265,7 @@ class Simulator {
     std::string text;
     for (const coordinator::JobStep& in_job : coordinator_->state().jobs.at(id).steps) {
       const coordinator::Step& step = *coordinator_->state().FindStep(in_job.key);
-      if (step.state != coordinator::StepState::kDone) text += "\n  " + in_job.name + " " + std::string(ToString(step.state)) + " " + step.problem.OrDefault().error_class + ": " + step.problem.OrDefault().message + ", " + std::to_string(step.attempts.size()) + " attempts";
+      if (step.state != coordinator::StepState::kDone) text += "\n  " + in_job.name + " " + std::string(ToString(step.state)) + " " + step.problem.OrDefault().error_class + ": " + step.problem.OrDefault().message + ", " + std::to_string(step.attempts().size()) + " attempts";
     }
     return text;
   }
