@@ -160,7 +160,7 @@ Result<std::unique_ptr<Index>> OpenDatabase(const std::string& path) {
   // Keys are hashes, so the rows of one transaction lie all over the file: a cache of the default 2 MB would read pages
   // again and again, and a checkpoint every 4 MB of log would write most of them one by one.
   for (const char* pragma : {"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON", "PRAGMA temp_store=MEMORY",
-                             "PRAGMA cache_size=-8192", "PRAGMA wal_autocheckpoint=8192"}) {
+                             "PRAGMA cache_size=-4096", "PRAGMA wal_autocheckpoint=8192"}) {
     TRY(db->Run(pragma));
   }
   TRY(Migrate(*db, version));
