@@ -55,8 +55,8 @@ plant(any_input_is_enough coordinator/scheduler_steps.cc
 
 plant(older_snapshot_wins coordinator/scheduler_leases.cc
   "an older snapshot that comes late replaces a newer one"
-  [==[if (blob.is_none() || order <= step.snapshot_order) return;]==]
-  [==[if (blob.is_none() || (order <= step.snapshot_order && !PLANTED)) return;]==])
+  [==[if (blob.is_none() || order <= step.snapshot.OrDefault().order) return;]==]
+  [==[if (blob.is_none() || (order <= step.snapshot.OrDefault().order && !PLANTED)) return;]==])
 
 plant(gap_is_acknowledged coordinator/scheduler_leases.cc
   "metric points are acknowledged although earlier ones are missing"
