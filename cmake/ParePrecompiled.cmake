@@ -1,7 +1,7 @@
 # Precompiled headers. JSON is in nearly every file and GoogleTest in every test, and each costs seconds to parse: parsed once for
 # all libraries (pare_pch) and once for all tests (pare_test_pch). An executable's code is compiled with -fPIE, a library's with
-# -fPIC: they cannot share. A build from nothing takes a third less; scripts/build configures with it where there is no compiler cache. A file
-# compiles as well without, and that is what plain `cmake --preset` gives: objects are then shared between checkouts by ccache.
+# -fPIC: they cannot share. A build from nothing takes a third less; scripts/build configures with it where there is no compiler
+# cache. A file compiles as well without, and that is what plain `cmake --preset` gives: ccache then shares objects between checkouts.
 option(PARE_PCH "Parse common third-party headers once" OFF)
 
 set(PARE_PCH_HEADERS <nlohmann/json.hpp> <algorithm> <cstdint> <filesystem> <functional> <map> <memory> <optional> <set> <span> <string>

@@ -1,5 +1,5 @@
-// Texts that many steps share. The specs of steps, without their inputs, which the steps keep anyway: what is left is the same text for thousands of
-// steps, and is held once. Belongs to the loop thread.
+// Texts that many steps share and that are held once: kinds, devices, and the specs of steps without their inputs, which the
+// steps keep anyway (what is left is the same text for thousands of them). Belongs to the loop thread.
 #pragma once
 
 #include <memory>
