@@ -88,6 +88,7 @@ std::vector<StepKey> Scheduler::StepsInUse() const {
   for (const auto& [key, step] : state_.steps) {
     if (step.state == StepState::kDone && !step.wanted_by.empty()) keys.push_back(key);
   }
+  std::sort(keys.begin(), keys.end());
   return keys;
 }
 

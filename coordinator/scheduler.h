@@ -184,7 +184,8 @@ class Scheduler {
   void GiveUp(Job& job, const std::string& why);  // it fails and wants nothing any more
   size_t OpenSteps(const Job& job, const recipes::PlannedSteps& plan) const;
   bool AdoptPlan(Job& job, const recipes::PlannedSteps& plan, bool first);  // first: since a restart
-  bool Adopted(const Job& job, const recipes::PlannedStep& planned) const;  // with an outcome: there is nothing to learn
+  // With an outcome: there is nothing to learn. `at`: its place in the plan.
+  bool Adopted(const Job& job, const recipes::PlannedStep& planned, size_t at) const;
   Step& AdoptStep(Job& job, const recipes::PlannedStep& planned);
   JobStep& AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned);
   void SetWanted(Job& job, JobStep& in_job, bool wanted);

@@ -12,11 +12,12 @@ namespace pare::coordinator {
 namespace {
 
 // What decisions and reports read of an evaluation is there.
-std::string EvaluationProblem(const Step& step, const Json& results, const std::string& evaluated) {
-  if (!At(results, {"accuracy"}).is_number()) return "the evaluation has no accuracy";
-  if (TextAt(results, "model") != evaluated) return "the evaluation is of another model than the input of step " + step.key.brief();
+std::string EvaluationProblem(const Step& step, std::string_view results, const std::string& evaluated) {
+  std::string_view accuracy = FieldOf(results, "accuracy"), summary = FieldOf(results, "summary");
+  if (accuracy.empty() || TypeNameOf(accuracy) != "number") return "the evaluation has no accuracy";
+  if (StringOf(FieldOf(results, "model")).value_or("") != evaluated) return "the evaluation is of another model than the input of step " + step.key.brief();
   for (const char* field : {"parameters_nonzero", "multiply_adds_nonzero", "checkpoint_bytes"}) {
-    if (!At(results, {"summary", field}).is_number_integer()) return std::string("the evaluation has no summary.") + field;
+    if (!IntegerOf(FieldOf(summary, field))) return std::string("the evaluation has no summary.") + field;
   }
   return "";
 }
@@ -32,7 +33,7 @@ std::string ManifestProblem(const State& state, const Step& step, const StepFini
     if (artifact->kind != "evaluation") return "an evaluate step left a " + artifact->kind;
     auto model = step.inputs.find("model");
     const Step* from = model == step.inputs.end() ? nullptr : state.FindStep(model->second);
-    return EvaluationProblem(step, JsonText::Of(std::string(results)).Tree(), from == nullptr ? "" : from->artifact.hex());
+    return EvaluationProblem(step, results, from == nullptr ? "" : from->artifact.hex());
   }
   if (artifact->kind == "evaluation" || artifact->kind == "decision") return "a " + *step.kind + " step left a " + artifact->kind;
   if ((artifact->kind == "measurement") != (*step.kind == "measure")) return "a " + *step.kind + " step left a " + artifact->kind;

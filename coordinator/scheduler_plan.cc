@@ -71,8 +71,9 @@ size_t Scheduler::OpenSteps(const Job& job, const recipes::PlannedSteps& plan) c
 bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan, bool first) {
   bool learnt = false;
   job.Reserve(plan.size());
-  for (const recipes::PlannedStep& planned : plan) {
-    if (!first && Adopted(job, planned)) continue;
+  for (size_t at = 0; at < plan.size(); ++at) {
+    const recipes::PlannedStep& planned = plan[at];
+    if (!first && Adopted(job, planned, at)) continue;
     Step& step = AdoptStep(job, planned);
     bool terminal = step.state == StepState::kDone || step.state == StepState::kFailed;
     if (!terminal || job.outcomes.count(step.key) != 0) continue;
@@ -86,9 +87,10 @@ bool Scheduler::AdoptPlan(Job& job, const recipes::PlannedSteps& plan, bool firs
 }
 
 // A plan is asked for again near the end of a job, when it has thousands of these.
-bool Scheduler::Adopted(const Job& job, const recipes::PlannedStep& planned) const {
+bool Scheduler::Adopted(const Job& job, const recipes::PlannedStep& planned, size_t at) const {
   if (job.outcomes.count(planned.key) == 0) return false;
-  const JobStep* in_job = job.Find(planned.name);
+  // Most plans only grow: the names have the places that they have there.
+  const JobStep* in_job = at < job.steps.size() && job.steps[at].name == planned.name ? &job.steps[at] : job.Find(planned.name);
   return in_job != nullptr && in_job->wanted && in_job->key == planned.key && state_.steps.at(planned.key).wanted_by.count(job.id) != 0;
 }
 

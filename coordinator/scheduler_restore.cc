@@ -31,6 +31,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
               .collected = row.collected_ms != 0};
     for (const auto& [role, blob] : artifact->blobs) record.blobs[role] = blob.digest;
   }
+  state_.steps.reserve(stored.steps.size());
   for (const storage::StepRow& row : stored.steps) {
     Step& step = state_.steps[row.key];
     step.key = row.key;
@@ -38,7 +39,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     SpecHead head = HeadOf(row.spec);
     step.device = state_.texts.Keep(head.device);
     step.inputs = std::move(head.inputs);
-    step.spec = SpecText(row.spec, step.inputs, state_.texts);
+    step.spec = SpecText(row.spec, head.inputs_text, step.inputs, state_.texts);
     step.since = now_.wall;
     step.failures = row.attempts;
     if (!row.error_class.empty() || !row.message.empty()) step.problem = Problem{row.error_class, row.message};
@@ -102,11 +103,15 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     outcome = {.done = step->second.state == StepState::kDone, .artifact = step->second.artifact};
     if (outcome.done) outcome.results = state_.artifacts.at(outcome.artifact).results;
   }
+  std::vector<StepKey> held;
   for (auto& [key, step] : state_.steps) {
     if (step.state == StepState::kWaiting) RefreshInputs(step);
-    if (step.attempts().empty() || step.attempts().back().outcome != "running") continue;
+    if (!step.attempts().empty() && step.attempts().back().outcome == "running") held.push_back(key);
+  }
+  std::sort(held.begin(), held.end());
+  for (const StepKey& key : held) {
     auto last_point = stored.last_point.find(key);
-    RestoreHold(step, last_point == stored.last_point.end() ? 0 : last_point->second);
+    RestoreHold(state_.steps.at(key), last_point == stored.last_point.end() ? 0 : last_point->second);
   }
 }
 

@@ -14,8 +14,8 @@ SharedText TextPool::Keep(std::string_view text) {
   return *texts_.insert(std::make_shared<const std::string>(text)).first;
 }
 
-SpecText::SpecText(const JsonText& spec, const Inputs& inputs, TextPool& pool) {
-  std::string_view text = spec.text(), value = FieldOf(text, "inputs");
+SpecText::SpecText(const JsonText& spec, std::string_view value, const Inputs& inputs, TextPool& pool) {
+  std::string_view text = spec.text();
   if (text == storage::kNoSpec) return;
   if (value.empty() || value != TextOfIds(inputs)) {
     before_ = pool.Keep(text);
@@ -38,7 +38,9 @@ SpecHead HeadOf(const JsonText& spec) {
   if (TypeNameOf(spec.text()) != "object") return head;
   for (const JsonField& field : FieldsOf(spec.text())) {
     if (field.name == "device") head.device = StringOf(field.value).value_or("cpu");
-    if (field.name != "inputs" || TypeNameOf(field.value) != "object") continue;
+    if (field.name != "inputs") continue;
+    head.inputs_text = field.value;
+    if (TypeNameOf(field.value) != "object") continue;
     for (const JsonField& input : FieldsOf(field.value)) {
       auto key = StepKey::FromHex(StringOf(input.value).value_or(""));
       if (key.ok()) head.inputs[StringOf('"' + std::string(input.name) + '"').value()] = *key;

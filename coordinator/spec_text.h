@@ -36,8 +36,10 @@ class TextPool {
 class SpecText {
  public:
   SpecText() = default;  // storage::kNoSpec
-  // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces. `inputs`: as HeadOf(spec) has them.
-  SpecText(const JsonText& spec, const Inputs& inputs, TextPool& pool);
+  // The canonical text of a recipes::StepSpec. Any other text is kept too, though not in pieces. `inputs`: as HeadOf(spec) has them,
+  // and where in the text it found them.
+  SpecText(const JsonText& spec, std::string_view inputs_text, const Inputs& inputs, TextPool& pool);
+  SpecText(const JsonText& spec, const Inputs& inputs, TextPool& pool) : SpecText(spec, FieldOf(spec.text(), "inputs"), inputs, pool) {}
 
   // The spec that it was made of, with the same inputs.
   JsonText With(const Inputs& inputs) const;
@@ -51,6 +53,7 @@ class SpecText {
 struct SpecHead {
   std::string device = "cpu";
   Inputs inputs;  // what is no step key there is left out
+  std::string_view inputs_text;  // in the spec's own text; empty: it has none
 };
 SpecHead HeadOf(const JsonText& spec);
 bool ReadsData(const JsonText& spec);

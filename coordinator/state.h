@@ -1,15 +1,18 @@
 // State: everything the coordinator knows, as plain values: jobs, steps, leases, workers, artifacts, the model registry.
-// The scheduler changes it, queries read it, rows persist it. Ordered containers only: whoever walks them meets the same
-// order on every run. Belongs to the loop thread.
+// The scheduler changes it, queries read it, rows persist it. Containers are ordered, so that whoever walks them meets the
+// same order on every run; the steps, which are looked up all the time and hardly ever walked, are not. Belongs to the
+// loop thread.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "common/box.h"
@@ -218,9 +221,18 @@ struct Counters {
   int64_t duplicates = 0;      // repeated messages, acknowledged again
 };
 
+// For hash tables: a key is a hash already.
+struct HashOfKey {
+  size_t operator()(const StepKey& key) const noexcept {
+    size_t first = 0;
+    std::memcpy(&first, key.bytes().data(), sizeof first);
+    return first;
+  }
+};
+
 struct State {
   std::map<std::string, Job> jobs;
-  std::map<StepKey, Step> steps;
+  std::unordered_map<StepKey, Step, HashOfKey> steps;  // nothing may depend on the order in which they are walked
   std::map<Digest, ArtifactRecord> artifacts;
   std::map<std::string, Worker> workers;
   std::map<PeerId, std::string> worker_of_peer;

@@ -1,5 +1,7 @@
 #include "tests/coordinator/durable_text.h"
 
+#include <map>
+
 namespace pare::coordinator {
 namespace {
 
@@ -44,7 +46,9 @@ void AppendStep(const State& state, const Step& step, std::string& text) {
 std::string DurableTextOf(const State& state) {
   std::string text = "epoch " + std::to_string(state.last_epoch) + ", job number " + std::to_string(state.last_job_number) + "\n";
   for (const auto& [id, job] : state.jobs) AppendJob(job, text);
-  for (const auto& [key, step] : state.steps) AppendStep(state, step, text);
+  std::map<StepKey, const Step*> steps;
+  for (const auto& [key, step] : state.steps) steps[key] = &step;
+  for (const auto& [key, step] : steps) AppendStep(state, *step, text);
   for (const auto& [digest, artifact] : state.artifacts) {
     text += "artifact " + digest.hex() + " " + artifact.key.hex() + " " + artifact.kind + " " + artifact.results.text() + " " +
             std::to_string(artifact.bytes) + " " + std::to_string(artifact.created_ms) + "\n";

@@ -59,9 +59,10 @@ void RandomWorld::RandomEvent() {
   }
   if (dice < 97) return JobEvent();
   if (dice < 99 && !state().steps.empty()) {
-    auto step = state().steps.begin();
-    std::advance(step, static_cast<int64_t>(Below(state().steps.size())));
-    return Apply(ArtifactsLost{{step->first}});
+    std::vector<StepKey> keys;
+    for (const auto& [key, step] : state().steps) keys.push_back(key);
+    std::sort(keys.begin(), keys.end());
+    return Apply(ArtifactsLost{{keys[Below(keys.size())]}});
   }
   Apply(WorkerGone{"w" + std::to_string(Below(4)), "it has ended"});
 }
