@@ -110,6 +110,18 @@ Status CheckThere(const OutsideReference& reference) {
   return Ok();
 }
 
+// The file's last layer may answer other classes than the samples have: then that is what is wrong.
+Error WithClasses(Error error, const model::Graph& graph, const model::TensorMap& tensors) {
+  const model::Node* last = graph.Find(graph.output);
+  auto weight = tensors.find(graph.output + ".weight");
+  if (last == nullptr || last->op != model::OpType::kLinear || weight == tensors.end() || weight->second.shape().empty()) return error;
+  int64_t theirs = weight->second.shape()[0], ours = last->attributes.out_features;
+  if (theirs != ours) {
+    error.message = "the file answers " + std::to_string(theirs) + " classes, the samples have " + std::to_string(ours) + ": name a teacher of the same classes (" + error.message + ")";
+  }
+  return error;
+}
+
 Result<OutsideModel> FromFiles(const OutsideReference& reference, const data::DataInfo& data, std::map<Digest, std::string>& bytes) {
   OutsideModel model;
   TRY(CheckThere(reference));
@@ -119,7 +131,7 @@ Result<OutsideModel> FromFiles(const OutsideReference& reference, const data::Da
   ASSIGN_OR_RETURN(std::string text, ReadFile(path));
   auto tensors = model::DecodeSafetensors(std::as_bytes(std::span(text)), nullptr);
   if (!tensors.ok()) return tensors.error().With(path);
-  if (Status fits = model::CheckWeights(info, *tensors); !fits.ok()) return fits.error().With(path);
+  if (Status fits = model::CheckWeights(info, *tensors); !fits.ok()) return WithClasses(fits.error(), model.graph, *tensors).With(path);
   if (Status finite = model::CheckFinite(*tensors); !finite.ok()) {
     return Error{ErrorCode::kInvalid, path + ": " + finite.error().message + ": its training diverged or it is damaged; name another teacher"};
   }

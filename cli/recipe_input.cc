@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "common/files.h"
+#include "model/finite.h"
 #include "model/safetensors.h"
 
 namespace pare::cli {
@@ -123,6 +124,11 @@ Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& r
   if (!text.ok()) return BadInput(text.error(), recipe, recipe_path, "/model/weights");
   auto tensors = model::DecodeSafetensors(std::as_bytes(std::span(*text)), nullptr);
   if (!tensors.ok()) return BadInput(tensors.error().With(recipe.weights_path()), recipe, recipe_path, "/model/weights");
+  if (Status finite = model::CheckFinite(*tensors); !finite.ok()) {
+    Error error = finite.error().With(recipe.weights_path());
+    error.message += ": its training diverged or the file is damaged; give other weights, or leave them out to train from new ones";
+    return BadInput(error, recipe, recipe_path, "/model/weights");
+  }
   inputs.weights = DigestOf(std::string_view(*text));
   inputs.weights_bytes = *std::move(text);
   return inputs;

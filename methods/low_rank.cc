@@ -143,7 +143,9 @@ Result<Model> Factor(Model model, const std::vector<Factors>& factors, ConvForm 
     if (model.graph.output == name) model.graph.output = up.name;
     auto [up_weight, down_weight] = Weights(node, f, form);
     model.tensors.erase(f.tensor);
+    // The factors fill what was masked; a bias that stayed masked beside them would hold units at zero that live again.
     model.masks.erase(f.tensor);
+    model.masks.erase(name + ".bias");
     if (auto bias = model.tensors.find(name + ".bias"); bias != model.tensors.end()) {
       model.tensors.emplace(up.name + ".bias", bias->second);
       model.tensors.erase(name + ".bias");

@@ -36,16 +36,18 @@ Result<Outline> OutlineOneShotPrune(Outline outline, const Json& params) {
   const char* amount = of_remaining ? "fraction_of_remaining" : params.contains("sparsity") ? "sparsity" : "final_sparsity";
   double share = 1 - params.at(amount).get<double>(), low = params.at("min_density").get<double>(), high = params.at("max_density").get<double>();
   double wanted = 0, least = 0, most = 0, n = static_cast<double>(layers.size());
-  bool units = params.contains("granularity") && params.at("granularity").at("kind") == "structured";
+  bool units = params.contains("granularity") && params.at("granularity").at("kind") == "structured", removes = params.contains("granularity");
   for (LayerOutline* layer : layers) {
     double target = of_remaining ? layer->density * share : std::min(layer->density, share);
     wanted += target * layer->weights;
     least += std::min(layer->density, low) * layer->weights;
     most += std::min(layer->density, high) * layer->weights;
+    removes = removes || std::clamp(target, low, high) < layer->density;
     layer->masked = true;
     layer->density = std::min(layer->density, std::clamp(target, low, high));
     if (units) layer->width = std::min(layer->width, layer->density);
   }
+  if (!removes) outline.doubts.push_back("its layers are at least that sparse already, so it removes next to nothing; ask for more than the steps before it");
   // A global ranking refuses an amount that the bounds leave no room for; each layer's count may be off by one half.
   if (params.at("scope") != "global") return outline;
   if (wanted < least - n) outline.doubts.push_back("min_density leaves less to remove than the step asks for, it will fail");

@@ -1,5 +1,7 @@
 #include "methods/outline.h"
 
+#include <algorithm>
+
 #include "model/encoding.h"
 
 namespace pare::methods {
@@ -65,6 +67,10 @@ Status CheckFloat(const Outline& outline, const std::vector<LayerOutline*>& laye
     return Invalid(std::string(kind) + " cannot rewrite a network with unmerged " + outline.adapters + " adapters; set merge: true in that step");
   }
   return Ok();
+}
+
+bool FitsDenseWeights(const Outline& outline) {
+  return !outline.reshaped && std::all_of(outline.layers.begin(), outline.layers.end(), [](const auto& entry) { return entry.second.encoding == model::Encoding::kDense; });
 }
 
 void MarkTrained(Outline& outline) {

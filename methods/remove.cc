@@ -293,8 +293,11 @@ Result<Model> Remove(Model model, const Json& params, Toolbox& toolbox) {
 Result<Outline> OutlineRemove(Outline outline, const Json& params) {
   ASSIGN_OR_RETURN(std::vector<LayerOutline*> layers, LayersOf(outline, params.at("tensors")));
   TRY(CheckFloat(outline, layers, "remove"));
+  bool masked = false, units = false;
   for (LayerOutline* layer : layers) {
-    if (!layer->masked) continue;
+    if (!layer->masked || layer->removed) continue;
+    masked = true;
+    units = units || layer->width < 1 || layer->density == 0;
     outline.reshaped = true;
     if (layer->width >= 1) continue;
     // Rows go, and about as many columns of the layer behind; biases and norms are small.
@@ -304,8 +307,11 @@ Result<Outline> OutlineRemove(Outline outline, const Json& params) {
     layer->width = 1;
     layer->masked = layer->density < 1;
   }
-  if (!outline.reshaped) {
+  if (!masked) {
     return Error{ErrorCode::kInvalid, "remove: no step before it masks any of these layers; put prune with granularity: channel, head or layer first"};
+  }
+  if (!units) {
+    outline.doubts.push_back("no step before it prunes whole units, so only those go whose every weight happens to be masked; for more, prune with granularity: channel, head or layer");
   }
   return outline;
 }

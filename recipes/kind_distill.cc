@@ -63,8 +63,8 @@ void PlanDistill(Chain& chain, const Json& distill) {
   if (!distill["match"].empty() && !CheckMatch(chain, distill["match"], *teacher)) return;
   Lesson lesson = LessonOf(distill, *teacher);
   if (distill["rewind"] == "weights") {
-    if (chain.outline().reshaped) {
-      return chain.Refuse("rewind", "weights: the graph has changed since the baseline (layers factored or units removed), its earlier weights do not fit");
+    if (!methods::FitsDenseWeights(chain.outline())) {
+      return chain.Refuse("rewind", "weights: the network has changed since the baseline (layers factored, units removed or weights clustered), its earlier weights do not fit; leave rewind out, or put distill before that step");
     }
     lesson.weights = chain.WeightsAt(distill["to"].get<int64_t>());
   }

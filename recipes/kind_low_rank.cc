@@ -9,6 +9,7 @@
 namespace pare::recipes {
 namespace {
 
+constexpr int64_t kDefaultCalibration = 1'024;
 constexpr double kDefaultEnergy = 0.95;
 
 constexpr Field kFields[] = {
@@ -18,7 +19,7 @@ constexpr Field kFields[] = {
     {"low_rank", "rank", "integer", "", 1, 1 << 20, "", "", "this rank for every layer", "16"},
     {"low_rank", "conv", "name", "\"channel\"", 0, 0, "channel,spatial", "", "convolutions become channel: kh x kw and 1x1, or spatial: kh x 1 and 1 x kw", "spatial"},
     {"low_rank", "whitened", "boolean", "false", 0, 0, "", "", "lose least of the layers' outputs on calibration samples instead of least of the weights", "true"},
-    {"low_rank", "calibration_samples", "integer", "1024", 1, 1 << 20, "", "", "whitened: training samples that tell what the layers' inputs are like", "2048"},
+    {"low_rank", "calibration_samples", "integer", "", 1, 1 << 20, "", "samples", "whitened: training samples that tell what the layers' inputs are like; default 1024, or all if there are fewer", "2048"},
     methods::Targets("low_rank"),
     methods::Ignore("low_rank"),
 };
@@ -62,7 +63,7 @@ void CheckLayers(ResolveContext& context, const Json& section, const std::string
 void CheckCalibration(ResolveContext& context, const Json& section, const std::string& pointer) {
   int64_t samples = section["calibration_samples"].get<int64_t>();
   if (samples > context.training_samples()) {
-    return context.Fail(pointer + "/calibration_samples", "calibration_samples: " + std::to_string(samples) + " are more than the " + std::to_string(context.training_samples()) + " training samples");
+    return context.Fail(pointer + "/calibration_samples", "calibration_samples: there are only " + std::to_string(context.training_samples()) + " training samples; lower it");
   }
   bool spatial = section["conv"] == "spatial";
   for (const Json& tensor : section["tensors"]) {
@@ -90,7 +91,9 @@ void ResolveLowRank(ResolveContext& context, Json& section, const std::string& p
   if (!section.contains("energy") && !section.contains("budget") && !section.contains("rank")) section["energy"] = kDefaultEnergy;
   section["tensors"] = context.Tensors(section, pointer);
   CheckLayers(context, section, pointer);
-  if (section["whitened"].get<bool>()) CheckCalibration(context, section, pointer);
+  if (!section["whitened"].get<bool>()) return;
+  if (!section.contains("calibration_samples")) section["calibration_samples"] = std::min(kDefaultCalibration, context.training_samples());
+  CheckCalibration(context, section, pointer);
 }
 
 void PlanLowRank(Chain& chain, const Json& section) {

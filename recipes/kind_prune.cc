@@ -4,6 +4,7 @@
 #include <regex>
 #include <set>
 
+#include "methods/calibrate.h"
 #include "methods/pruning.h"
 #include "recipes/kinds.h"
 
@@ -16,7 +17,7 @@ constexpr Field kFields[] = {
     {"prune", "schedule", "name", "\"one_shot\"", 0, 0, "one_shot,linear,cubic", "", "at once, or during training", "cubic"},
     {"prune", "granularity", "text", "\"weight\"", 0, 0, "", "", "what goes at once: weight; N:M (keep the best N of every M in a row); ROWSxCOLUMNS (a block); channel, head or layer (units that remove can take out)", "2:4"},
     {"prune", "round_to", "integer", "", 1, 1048576, "", "units", "channel, head: widths left are multiples of it; default 1", "8"},
-    {"prune", "calibration_samples", "integer", "", 1, 1e9, "", "samples", "taylor, fisher: training samples whose gradients are taken; default 512", "512"},
+    {"prune", "calibration_samples", "integer", "", methods::kMinCalibrationSamples, 1e9, "", "samples", "taylor, fisher: training samples whose gradients are taken; default 512", "512"},
     {"prune", "sparsity", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the targets' weights that is gone afterwards", "0.9"},
     {"prune", "fraction_of_remaining", "number", "", 0, 0.99999, "", "fraction", "one_shot: fraction of the weights still there that goes now", "0.2"},
     {"prune", "init_sparsity", "number", "", 0, 0.99999, "", "fraction", "linear, cubic: at start_epoch; default 0", "0"},

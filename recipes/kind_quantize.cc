@@ -60,7 +60,7 @@ void ResolveCalibration(ResolveContext& context, Json& section, const std::strin
   int64_t samples = context.training_samples();
   if (!section.contains("calibration_samples")) section["calibration_samples"] = std::min<int64_t>(512, samples);
   if (section["calibration_samples"].get<int64_t>() > samples) {
-    context.Fail(pointer + "/calibration_samples", "calibration_samples: there are only " + std::to_string(samples) + " training samples");
+    context.Fail(pointer + "/calibration_samples", "calibration_samples: there are only " + std::to_string(samples) + " training samples; lower it");
   }
 }
 

@@ -69,8 +69,8 @@ void PlanRetrain(Chain& chain, const Json& retrain) {
   }
   params["rule"] = fine_tune ? "fine_tune" : rewind;
   if (rewind == "weights") {
-    if (chain.outline().reshaped) {
-      return chain.Refuse("rewind", "weights: the graph has changed since the baseline (layers factored or units removed), its earlier weights do not fit; use rewind: learning_rate");
+    if (!methods::FitsDenseWeights(chain.outline())) {
+      return chain.Refuse("rewind", "weights: the network has changed since the baseline (layers factored, units removed or weights clustered), its earlier weights do not fit; use rewind: learning_rate, or put retrain before that step");
     }
     if (retrain.contains("init_seed")) {
       Json init = {{"graph", model::ToJson(chain.graph())}, {"seed", retrain["init_seed"]}};

@@ -37,6 +37,9 @@ void ResolveStudent(ResolveContext& context, Json& student, const std::string& p
 void PlanStudent(Chain& chain, const Json& student) {
   auto graph = BuildModelSection(student["model"], chain.recipe().data);
   CHECK(graph.ok());  // Resolve saw it
+  if (chain.model() != chain.baseline().key) {
+    chain.Warn("student: a new network, in which nothing is left of the steps before it; only a teacher (teacher: best) can hand that on");
+  }
   chain.StartOver(*std::move(graph), student["seed"].get<uint64_t>());
 }
 

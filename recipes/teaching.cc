@@ -9,6 +9,8 @@
 namespace pare::recipes {
 namespace {
 
+constexpr double kHot = 4;  // temperatures from here on are known to diverge without clipping
+
 bool IsEncoder(const model::Graph& graph) {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const model::Node& node) { return node.op == model::OpType::kAttention; });
 }
@@ -97,6 +99,12 @@ void Distill(Chain& chain, const Json& section, const Lesson& lesson) {
   std::map<std::string, StepKey> inputs;
   if (lesson.weights) inputs["rewind"] = *lesson.weights;
   bool in_the_loop = Augments(chain.recipe()) || !lesson.match.empty();
+  if (Augments(chain.recipe())) {
+    chain.Warn("augmentation changes the samples every epoch, so the teacher answers them again each time instead of once for all: an epoch takes the teacher's time as well");
+  }
+  if (lesson.temperature >= kHot && section.at("clip_norm") == 0) {
+    chain.Warn("temperature " + Canonical(Json(lesson.temperature)) + ": the teacher's part of the gradient grows with its square, and training may diverge; add clip_norm: 1, or lower it");
+  }
   Json hints = {{"teacher", lesson.teacher.name}};
   if (in_the_loop) {
     inputs["teacher"] = lesson.teacher.key;

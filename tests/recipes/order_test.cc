@@ -6,6 +6,7 @@ namespace pare::recipes {
 namespace {
 
 using testing::AllOf;
+using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -35,10 +36,43 @@ TEST(OrderTest, AdaptersAreMergedBeforeAnythingElseChangesTheNetwork) {
 }
 
 TEST(OrderTest, EarlierWeightsDoNotFitAGraphThatHasChanged) {
-  EXPECT_THAT(OrderError("    - low_rank: {energy: 0.9}\n    - retrain: {rewind: weights}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("graph has changed"), HasSubstr("learning_rate")));
+  EXPECT_THAT(OrderError("    - low_rank: {energy: 0.9}\n    - retrain: {rewind: weights}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("network has changed"), HasSubstr("learning_rate")));
   EXPECT_THAT(OrderError("    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - remove:\n    - retrain: {rewind: weights}"),
-              AllOf(StartsWith("r.yaml:11:"), HasSubstr("graph has changed")));
+              AllOf(StartsWith("r.yaml:11:"), HasSubstr("network has changed")));
   EXPECT_EQ(OrderError("    - low_rank: {energy: 0.9}\n    - retrain: {rewind: learning_rate}"), "");
+}
+
+TEST(OrderTest, EarlierOrNewWeightsDoNotFitAClusteredNetwork) {
+  std::string cluster = "    - quantize: {scheme: cluster}\n";
+  for (const char* step : {"retrain: {rewind: weights}", "distill: {teacher: baseline, rewind: weights}"}) {
+    EXPECT_THAT(OrderError(cluster + "    - " + step), AllOf(StartsWith("r.yaml:10:"), HasSubstr("network has changed"), HasSubstr("before that step"))) << step;
+  }
+  EXPECT_THAT(OrderError(cluster + "    - self_distill: {start: new}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("fc1 is codebook"), HasSubstr("start: continue")));
+  EXPECT_EQ(OrderError(cluster + "    - self_distill: {epochs: 1}"), "");
+}
+
+TEST(OrderTest, AdaptersNeedLayersThatPassGradientsAndCarryNoneYet) {
+  EXPECT_THAT(OrderError("    - quantize: {scheme: cluster}\n    - lora: {epochs: 1}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("fc1 is codebook"), HasSubstr("put lora before")));
+  EXPECT_THAT(OrderError("    - lora: {epochs: 1, targets: fc1}\n    - lora: {epochs: 1, targets: fc1}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("fc1 has an adapter already"), HasSubstr("merge")));
+  EXPECT_EQ(OrderError("    - lora: {epochs: 1, merge: true}\n    - lora: {epochs: 1}"), "");
+}
+
+TEST(OrderTest, OnlyWhatWasMaskedIsRemovedAndOnlyOnce) {
+  std::string units = "    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - remove:\n";
+  EXPECT_THAT(OrderError(units + "    - remove:"), AllOf(StartsWith("r.yaml:11:"), HasSubstr("no step before it masks")));
+  EXPECT_THAT(OrderError("    - low_rank: {energy: 0.9}\n    - remove:"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("no step before it masks")));
+}
+
+TEST(OrderTest, WhatDoesLittleIsSaid) {
+  auto warnings = [](const std::string& steps) { return WarningsOf(WithVariants("\n  v:\n" + steps)); };
+  EXPECT_THAT(warnings("    - prune: {sparsity: 0.5}\n    - remove:"), Contains(HasSubstr("no step before it prunes whole units")));
+  EXPECT_THAT(warnings("    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - remove:"), Not(Contains(HasSubstr("whole units"))));
+  EXPECT_THAT(warnings("    - prune: {sparsity: 0.5}\n    - prune: {sparsity: 0.3}"), Contains(HasSubstr("at least that sparse already")));
+  EXPECT_THAT(warnings("    - prune: {sparsity: 0.3}\n    - prune: {sparsity: 0.5}"), Not(Contains(HasSubstr("sparse already"))));
+  EXPECT_THAT(warnings("    - prune: {sparsity: 0.5}\n    - student: {}"), Contains(HasSubstr("nothing is left of the steps before it")));
+  EXPECT_THAT(warnings("    - student: {}"), Not(Contains(HasSubstr("nothing is left"))));
+  EXPECT_THAT(warnings("    - distill: {teacher: baseline, temperature: 8}"), Contains(HasSubstr("clip_norm: 1")));
+  EXPECT_THAT(warnings("    - distill: {teacher: baseline, temperature: 8, clip_norm: 1}"), Not(Contains(HasSubstr("temperature"))));
 }
 
 TEST(OrderTest, ARefusedStepIsToldOnceAlsoInALoop) {

@@ -71,7 +71,7 @@ Status CheckPassable(const model::Graph& graph) {
     model::Encoding encoding = node.attributes.encoding;
     if (encoding == model::Encoding::kDense || encoding == model::Encoding::kNf4) continue;
     return Error{ErrorCode::kInvalid, "layer '" + node.name + "' is " + std::string(model::ToString(encoding)) +
-                                          ", beside which adapters cannot be trained: put lora before the step that made it so, or use qlora"};
+                                          ", and adapters cannot be trained in a network with such a layer: put lora before the step that made it so"};
   }
   return Ok();
 }
