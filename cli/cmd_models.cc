@@ -108,6 +108,29 @@ Status Export(const Target& target, const std::string& name, const std::string& 
   return Ok();
 }
 
+// What the champion is now: a promotion that somebody else makes from here on is not overwritten unseen. 0: there is none.
+Result<int64_t> ChampionOf(const Target& target, const std::string& name) {
+  ASSIGN_OR_RETURN(auto connection, Connect(target));
+  auto model = connection->Call("resolve_model", {{"name", name}, {"version", 0}});
+  if (!model.ok() && model.error().code == ErrorCode::kNotFound) return int64_t{0};
+  if (!model.ok()) return model.error();
+  return IntField(*model, "version");
+}
+
+// Moves the champion of args["name"]; `expected`: what it must be now, by default what it is.
+int Move(const Target& target, const std::string& method, Json args, std::optional<int> expected) {
+  if (expected) {
+    args["expected"] = *expected;
+  } else {
+    auto champion = ChampionOf(target, args["name"].get<std::string>());
+    if (!champion.ok()) return Fail(champion.error(), target.json);
+    args["expected"] = *champion;
+  }
+  return Ask(target, method, args, [](const Json& r) {
+    return r.value("name", "") + ": champion is now version " + Canonical(r["version"]) + (r["previous"].is_number() ? ", before it was " + Canonical(r["previous"]) : "") + "\n";
+  });
+}
+
 }  // namespace
 
 void AddModelCommands(CLI::App& app, Context& context) {
@@ -130,27 +153,25 @@ void AddModelCommands(CLI::App& app, Context& context) {
   AddCount(command, "--version", promote->version, 1, 1'000'000'000, "an existing version becomes the champion");
   command->add_option("--step", promote->step, "the candidate that this step made becomes a new version, and the champion")->type_name("STEP");
   command->add_option("--job", promote->job, "the job of --step; default last")->type_name("JOB");
-  AddCount(command, "--expect", promote->expected, 0, 1'000'000'000, "refuse if the champion is another version (0: there is none yet)");
-  auto moved = [](const Json& r) {
-    return r.value("name", "") + ": champion is now version " + Canonical(r["version"]) + (r["previous"].is_number() ? ", before it was " + Canonical(r["previous"]) : "") + "\n";
-  };
-  command->callback([&context, promote, moved] {
-    context.action = [&context, promote, moved] {
+  AddCount(command, "--expect", promote->expected, 0, 1'000'000'000, "refuse if the champion is another version (0: there is none yet); default: what it is when the command begins");
+  command->callback([&context, promote] {
+    context.action = [&context, promote] {
       if (promote->version.has_value() != promote->step.empty()) return Fail({ErrorCode::kInvalid, "promote: give either --version N, or --step STEP (and --job JOB)"}, context.target.json);
       Json args = {{"name", promote->name}};
-      if (promote->expected) args["expected"] = *promote->expected;
       if (promote->version) args["version"] = *promote->version;
       else args["job"] = promote->job, args["step"] = promote->step;
-      return Ask(context.target, "promote", args, moved);
+      return Move(context.target, "promote", std::move(args), promote->expected);
     };
   });
 
-  auto rollback = std::make_shared<std::string>();
+  struct RollbackOptions { std::string name; std::optional<int> expected; };
+  auto rollback = std::make_shared<RollbackOptions>();
   command = AddCommand(app, context, "rollback", "Makes the previous champion of a model the champion again.", "pare rollback tiny");
   command->group("Models");
-  command->add_option("NAME", *rollback, "name of the model")->required()->type_name("");
-  command->callback([&context, rollback, moved] {
-    context.action = [&context, rollback, moved] { return Ask(context.target, "rollback", {{"name", *rollback}}, moved); };
+  command->add_option("NAME", rollback->name, "name of the model")->required()->type_name("");
+  AddCount(command, "--expect", rollback->expected, 1, 1'000'000'000, "refuse if the champion is another version");
+  command->callback([&context, rollback] {
+    context.action = [&context, rollback] { return Move(context.target, "rollback", {{"name", rollback->name}}, rollback->expected); };
   });
 
   struct ExportOptions { std::string name, directory; bool force = false; };

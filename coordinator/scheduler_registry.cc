@@ -109,7 +109,8 @@ void Scheduler::On(const PromoteVersion& event) {
     return ReplyError(event.caller, {ErrorCode::kNotFound, "model " + event.model + " has no version " + std::to_string(event.version) +
                                                                ": its newest is " + std::to_string(model->second.versions.back().version)});
   }
-  if (!ChampionIs(event.caller, event.model, event.expected)) return;
+  // Champion already: the request is a repetition, whose answer got lost.
+  if (AliasOf(model->second, kChampion) != event.version && !ChampionIs(event.caller, event.model, event.expected)) return;
   SetChampion(event.model, event.version, "promote", "by hand");
   ReplyOk(event.caller, AliasesReply(event.model, model->second));
 }
@@ -123,12 +124,14 @@ void Scheduler::On(const PromoteCandidate& event) {
     return ReplyError(event.caller, {ErrorCode::kConflict, "the checkpoint of step " + event.step + " was collected; run the recipe of job " + (*job)->id +
                                                                " again to make it again"});
   }
-  if (!ChampionIs(event.caller, event.model, event.expected)) return;
-  Model& model = state_.models[event.model];
+  auto known = state_.models.find(event.model);
   int64_t version = 0;
-  for (const storage::VersionRow& row : model.versions) {
+  for (const storage::VersionRow& row : known == state_.models.end() ? std::vector<storage::VersionRow>() : known->second.versions) {
     if (row.artifact == *checkpoint) version = row.version;
   }
+  bool champion = version != 0 && AliasOf(known->second, kChampion) == version;  // as above
+  if (!champion && !ChampionIs(event.caller, event.model, event.expected)) return;
+  Model& model = state_.models[event.model];
   if (version == 0) {
     Json evidence = EvidenceOf(state_, **job, *checkpoint);
     evidence["reason"] = "promoted by hand";

@@ -18,10 +18,12 @@ Status CheckTarget(const StorePaths& target) {
   std::error_code code;
   if (!fs::exists(target.root, code)) return Ok();
   if (!fs::is_directory(target.root, code)) return Error{ErrorCode::kInvalid, target.root + " is not a directory"};
-  static const std::set<std::string> kOurs = {"index.db", "index.db.partial", "blobs", "tmp", "maintenance.lock"};
+  // Whoever looks at a backup (`pare fsck`) leaves an empty log beside its index; one with something in it is a store's.
+  static const std::set<std::string> kOurs = {"index.db", "index.db-shm", "index.db.partial", "blobs", "tmp", "maintenance.lock"};
   for (const auto& entry : fs::directory_iterator(target.root, code)) {
     std::string name = entry.path().filename().string();
-    if (kOurs.count(name) == 0) {
+    bool ours = kOurs.count(name) != 0 || (name == "index.db-wal" && entry.file_size(code) == 0);
+    if (!ours) {
       return Error{ErrorCode::kInvalid, target.root + " holds '" + name + "': a backup goes to a directory that is empty or holds an older backup that nobody has used as a store"};
     }
   }
@@ -86,6 +88,8 @@ Result<BackupReport> BackUp(const StorePaths& store, const std::string& target_r
   auto from = OpenBlobDirectory(store), to = OpenBlobDirectory(target);
   BackupReport report;
   for (const Digest& digest : Needed(state, *from)) TRY(CopyBlob(*from, *to, digest, report));
+  TRY(SealDatabase(partial));
+  for (const char* suffix : {"-wal", "-shm"}) ::unlink((target.index() + suffix).c_str());
   if (::rename(partial.c_str(), target.index().c_str()) != 0) return SystemError("cannot rename " + partial, errno);
   TRY(SyncDirectory(target.root));
   auto parent = fs::absolute(target.root).lexically_normal().parent_path();

@@ -62,8 +62,11 @@ Result<std::string> BlobService::Begin(const Json& request) {
     ASSIGN_OR_RETURN(digest, DigestField(request, "digest"));
     ASSIGN_OR_RETURN(size, IntField(request, "size"));
     if (size < 0 || size > kMaxUploadBytes) return Bad("a blob has at most " + std::to_string(kMaxUploadBytes) + " bytes");
-    ASSIGN_OR_RETURN(bool there, blobs_.Contains(digest));
-    if (there) return "\"ok\":true,\"there\":true,\"upload\":0,\"offset\":" + std::to_string(size) + "}\n";
+    // As a Put of the same bytes here: a damaged blob is replaced, and whoever collects garbage sees that it is wanted again.
+    if (auto there = blobs_.Get(digest); there.ok()) {
+      TRY(blobs_.Put(there->bytes));
+      return "\"ok\":true,\"there\":true,\"upload\":0,\"offset\":" + std::to_string(size) + "}\n";
+    }
     for (auto& [id, upload] : uploads_) {  // an interrupted upload of the same blob goes on
       if (upload.digest == digest && upload.size == size) {
         return "\"ok\":true,\"there\":false,\"upload\":" + std::to_string(id) + ",\"offset\":" + std::to_string(upload.have) + "}\n";

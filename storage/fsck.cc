@@ -92,26 +92,27 @@ class Examination {
       ASSIGN_OR_RETURN(auto index, Index::Open(rebuilt));
       TRY(index->Commit(rows));
     }
-    TRY(PutIndexAside());
-    if (::rename(rebuilt.c_str(), paths_.index().c_str()) != 0) return SystemError("cannot put the rebuilt index into its place", errno);
+    TRY(SealDatabase(rebuilt));
+    TRY(CopyIndexAside());
+    if (::rename(rebuilt.c_str(), RepairedIndex(paths_).c_str()) != 0) return SystemError("cannot put the rebuilt index into its place", errno);
     TRY(SyncDirectory(paths_.root));
+    TRY(FinishRepair(paths_));
     for (FsckProblem& problem : report_.problems) {
       if (problem.kind == "index") problem.action = "index rebuilt: " + std::to_string(rows.size()) + " rows; the old one is in quarantine";
     }
     return LoadIndex();
   }
 
-  // A copy stays in its place until the rebuilt one replaces it; a log must not meet a database that it does not belong to.
-  Status PutIndexAside() {
+  // The old index and its log stay in their places until the rebuilt one replaces both.
+  Status CopyIndexAside() {
     std::error_code code;
-    for (const char* suffix : {"-wal", "-shm"}) {
-      if (fs::exists(paths_.index() + suffix, code)) TRY(Quarantine(paths_, paths_.index() + suffix));
+    for (const char* suffix : {"", "-wal"}) {
+      std::string copy = scratch() + "/index.db" + suffix;
+      if (!fs::exists(paths_.index() + suffix, code)) continue;
+      fs::copy_file(paths_.index() + suffix, copy, fs::copy_options::overwrite_existing, code);
+      if (code) return SystemError("cannot copy " + paths_.index() + suffix, code.value());
+      TRY(Quarantine(paths_, copy));
     }
-    if (!fs::exists(paths_.index(), code)) return Ok();
-    std::string copy = scratch() + "/index.db";
-    fs::copy_file(paths_.index(), copy, fs::copy_options::overwrite_existing, code);
-    if (code) return SystemError("cannot copy " + paths_.index(), code.value());
-    TRY(Quarantine(paths_, copy));
     return Ok();
   }
 
@@ -133,6 +134,7 @@ class Examination {
         good_[file.digest] = file;
         continue;
       }
+      damaged_.insert(file.digest);
       FsckProblem& problem = Problem("blob", file.digest.hex(), mapped.ok() ? "its bytes are not those that its name says" : mapped.error().message);
       if (repair_) PutAside(problem, path);
     }
@@ -214,19 +216,41 @@ class Examination {
   }
 
   void CheckInputs() {
-    for (const JobRow& job : state_.jobs) {
-      if (job.state != "running" && job.state != "paused") continue;
-      std::vector<std::pair<std::string, std::string>> inputs;
-      const Json resolved = job.resolved.Tree();
-      if (resolved.contains("weights") && resolved["weights"].is_string()) inputs.push_back({"weights", resolved["weights"]});
-      if (resolved.contains("data") && resolved["data"].is_object()) inputs.push_back({"dataset", resolved["data"].value("blob", "")});
-      for (const auto& [what, hex] : inputs) {
-        auto digest = Digest::FromHex(hex);
-        if (!digest.ok() || digest->is_none() || Has(*digest)) continue;
-        Problem("input", hex, "the " + what + " of job " + job.id + ": " + kGone + "; run its recipe again to put it back");
-        report_.losses.push_back({"job", job.id, "its " + what + " is lost: run its recipe again to put it back"});
-      }
+    std::map<std::string, std::vector<StepKey>> wanted;
+    for (const JobStepRow& row : state_.job_steps) {
+      if (row.wanted) wanted[row.job].push_back(row.key);
     }
+    std::map<StepKey, std::pair<std::string, Digest>> outside;  // of steps that bring a network from outside
+    for (const StepRow& row : state_.steps) {
+      if (row.kind != "import" && row.kind != "adopt") continue;
+      const Json spec = row.spec.Tree();
+      if (!spec.contains("params") || !spec["params"].is_object()) continue;
+      auto digest = DigestField(spec["params"], row.kind == "import" ? "weights" : "artifact");
+      if (digest.ok()) outside[row.key] = {row.kind == "import" ? "weights" : "artifact of a registered model", *digest};
+    }
+    for (const JobRow& job : state_.jobs) {
+      std::map<Digest, std::string> inputs;
+      const Json resolved = job.resolved.Tree();
+      auto add = [&inputs](const std::string& what, const Json& hex) {
+        auto digest = hex.is_string() ? Digest::FromHex(hex.get<std::string>()) : Result<Digest>(Error{});
+        if (digest.ok()) inputs.try_emplace(*digest, what);
+      };
+      if (resolved.contains("weights")) add("weights", resolved["weights"]);
+      if (resolved.contains("data") && resolved["data"].is_object()) add("dataset", resolved["data"].value("blob", Json()));
+      for (const StepKey& key : wanted[job.id]) {
+        if (auto found = outside.find(key); found != outside.end()) inputs.try_emplace(found->second.second, found->second.first);
+      }
+      for (const auto& [digest, what] : inputs) CheckInput(job, digest, what);
+    }
+  }
+
+  // A job that has ended needs it no more, unless its recipe is run again, which brings it back.
+  void CheckInput(const JobRow& job, const Digest& digest, const std::string& what) {
+    if (digest.is_none() || Has(digest)) return;
+    bool unfinished = job.state == "running" || job.state == "paused";
+    if (!unfinished && damaged_.count(digest) == 0) return;
+    if (unfinished) Problem("input", digest.hex(), "the " + what + " of job " + job.id + ": " + kGone + "; run its recipe again to put it back");
+    report_.losses.push_back({"job", job.id, "its " + what + " is lost: run its recipe again to put it back"});
   }
 
   void CheckSteps() {
@@ -264,6 +288,7 @@ class Examination {
   bool index_damaged_ = false, loaded_ = false;
   StoredState state_;
   std::map<Digest, BlobFile> good_;
+  std::set<Digest> damaged_;
   std::map<Digest, const ArtifactRow*> artifacts_;
   std::map<StepKey, std::vector<std::string>> names_;
   std::set<Digest> lost_;
@@ -279,6 +304,7 @@ Result<FsckReport> Fsck(const StorePaths& paths, bool repair) {
   }
   if (!repair) return Examination(paths, false).Run();
   ASSIGN_OR_RETURN(UniqueFd lock, LockStore(paths));
+  TRY(FinishRepair(paths));
   return Examination(paths, true).Run();
 }
 

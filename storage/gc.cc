@@ -31,7 +31,7 @@ Retention RetentionOf(const Json& resolved) {
 }
 
 bool Unfinished(const JobRow& job) { return job.state == "running" || job.state == "paused"; }
-bool IsEvidence(const std::string& kind) { return kind == "evaluation" || kind == "decision" || kind == "table" || kind == "comparison"; }
+bool IsEvidence(const std::string& kind) { return kind == "evaluation" || kind == "decision" || kind == "table" || kind == "comparison" || kind == "measurement"; }
 
 // An artifact row as far as this file needs it.
 struct Held {
@@ -138,7 +138,7 @@ class Planner {
     if (registered_.count(row.digest) != 0) reason = "model registry";
     else if (row.collected_ms != 0) reason = nullptr;
     else if (needed_.count(row.key) != 0) reason = "unfinished jobs";
-    else if (IsEvidence(held.kind)) reason = "evaluations, decisions and tables";
+    else if (IsEvidence(held.kind) || held.blobs.empty()) reason = "evaluations, decisions and tables";
     else if (current && (retained_.count(row.key) != 0 || named_.count(row.key) == 0)) reason = "checkpoints that jobs keep";
     if (reason != nullptr) {
       for (const Digest& blob : held.blobs) Keep(blob, reason);

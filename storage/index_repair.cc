@@ -1,12 +1,15 @@
 #include "storage/index_repair.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <set>
 
 #include "common/files.h"
+#include "storage/index_log.h"
 #include "storage/row_sql.h"
 #include "storage/schema.h"
 
@@ -121,12 +124,13 @@ Result<std::unique_ptr<Database>> OpenForSalvage(const std::string& path) {
 
 std::vector<std::string> CheckIndex(const std::string& path) {
   std::vector<std::string> problems;
+  if (std::string problem = ProblemOfLog(path); !problem.empty()) problems.push_back("index " + path + ": " + problem);
   auto add = [&](const Error& error) { problems.push_back(error.message); };
   auto reading = Index::OpenForReading(path);
   bool older = !reading.ok() && reading.error().code == ErrorCode::kVersion;
-  if (!reading.ok() && !older) return {reading.error().message};
+  if (!reading.ok() && !older) return problems.push_back(reading.error().message), problems;
   auto db = Database::Open(path, Database::Mode::kRead);
-  if (!db.ok()) return {db.error().message};
+  if (!db.ok()) return problems.push_back(db.error().message), problems;
   auto integrity = (*db)->Texts("PRAGMA integrity_check(100)");
   if (!integrity.ok()) add(integrity.error());
   else if (*integrity != std::vector<std::string>{"ok"}) problems.insert(problems.end(), integrity->begin(), integrity->end());
@@ -164,9 +168,14 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
       fs::copy_file(path + suffix, copy + suffix, code);
       if (code) return SystemError("cannot copy " + path + suffix, code.value());
     }
-    return Ok();
+    return MendLog(copy);
   };
   TRY(refresh());
+  if (auto reading = Index::OpenForReading(copy); !reading.ok() && reading.error().code == ErrorCode::kNotFound) {
+    salvaged.problems.push_back("index " + path + " is empty");
+    salvaged.versions_damaged = true;
+    return salvaged;
+  }
   auto db = OpenForSalvage(copy);
   if (!db.ok()) {
     salvaged.problems.push_back(db.error().message);
@@ -200,6 +209,29 @@ Status RefuseForeign(const std::string& path, const std::string& scratch) {
   ASSIGN_OR_RETURN(int64_t version, db->Number("PRAGMA user_version"));
   bool older = reading.error().code == ErrorCode::kVersion && version < kSchemaVersion;
   return older ? Ok() : Status(reading.error());
+}
+
+Status SealDatabase(const std::string& path) {
+  {
+    ASSIGN_OR_RETURN(auto db, Database::Open(path, Database::Mode::kWrite));
+    ASSIGN_OR_RETURN(std::vector<std::string> mode, db->Texts("PRAGMA journal_mode=DELETE"));
+    if (mode != std::vector<std::string>{"delete"}) return Error{ErrorCode::kIo, "index " + path + ": its log cannot be folded into it"};
+  }
+  std::error_code code;
+  for (const char* suffix : {"-wal", "-journal"}) {
+    if (fs::exists(path + suffix, code)) return Error{ErrorCode::kIo, "index " + path + ": " + path + suffix + " is left beside it"};
+  }
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid() || ::fsync(fd.get()) != 0) return SystemError("cannot sync " + path, errno);
+  return Ok();
+}
+
+Status FinishRepair(const StorePaths& paths) {
+  if (::access(RepairedIndex(paths).c_str(), F_OK) != 0) return Ok();
+  for (const char* suffix : {"-wal", "-shm"}) ::unlink((paths.index() + suffix).c_str());
+  TRY(SyncDirectory(paths.root));  // the old log must not meet a database that it does not belong to
+  if (::rename(RepairedIndex(paths).c_str(), paths.index().c_str()) != 0) return SystemError("cannot put the rebuilt index into its place", errno);
+  return SyncDirectory(paths.root);
 }
 
 Status CopyIndex(const std::string& from, const std::string& to) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "storage/index.h"
+#include "storage/store.h"
 
 namespace pare::storage {
 
@@ -26,6 +27,14 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
 // An error for a database that is whole but not ours to repair: of a newer release (kVersion), of something else (kInvalid). One that
 // only says so while its tables are ours has a damaged header.
 Status RefuseForeign(const std::string& path, const std::string& scratch);
+
+// Leaves the database in one synced file with nothing beside it. Nobody else has it open. An error: it may not be renamed yet.
+Status SealDatabase(const std::string& path);
+
+// A rebuilt index replaces the old one in three moves, the first of which decides: rebuilt.db → index.db.repaired, the old log goes,
+// index.db.repaired → index.db. Whoever has the store's lock finishes what a crash left.
+inline std::string RepairedIndex(const StorePaths& paths) { return paths.index() + ".repaired"; }
+Status FinishRepair(const StorePaths& paths);
 
 // A copy of one moment, also beside a living coordinator. `to` must not exist.
 Status CopyIndex(const std::string& from, const std::string& to);

@@ -14,7 +14,8 @@
 
 namespace pare::storage {
 
-// More than SQLite's log between two checkpoints (4 MiB) and the pages that these move into the database.
+// More than the transactions of a turn and of a collection, and the pages that a checkpoint moves into the database; the log itself
+// (at most 32 MiB between two checkpoints, storage/index.cc) keeps the space that it has.
 inline constexpr int64_t kReserveBytes = int64_t{16} << 20;
 
 class Reserve {

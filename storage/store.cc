@@ -11,6 +11,8 @@
 
 #include "common/files.h"
 #include "common/log.h"
+#include "storage/index_log.h"
+#include "storage/index_repair.h"
 
 namespace pare::storage {
 namespace {
@@ -84,12 +86,21 @@ Status MakeDurableDirectory(const std::string& path) {
   return SyncDirectory(parent.empty() ? "." : parent);
 }
 
-// A new index beside blobs of an old one would look like a store in which nothing was ever done.
+// A new index beside blobs of an old one would look like a store in which nothing was ever done, and a log that is not read to its end
+// like one in which less was done.
 Status RefuseLostIndex(const StorePaths& paths) {
   std::error_code code;
-  if (std::filesystem::exists(paths.index(), code) || std::filesystem::is_empty(paths.blobs(), code) || code) return Ok();
-  return Error{ErrorCode::kCorrupt, "the index of store " + paths.root + " is gone, but its blobs are there: `pare fsck --repair --store " + paths.root +
-                                        "` makes an index from them"};
+  std::string repair = "`pare fsck --repair --store " + paths.root + "`";
+  if (std::string problem = ProblemOfLog(paths.index()); !problem.empty()) {
+    return Error{ErrorCode::kCorrupt, "index " + paths.index() + ": " + problem + ": " + repair + " saves what can be read"};
+  }
+  if (std::filesystem::is_empty(paths.blobs(), code) || code) return Ok();
+  bool gone = !std::filesystem::exists(paths.index(), code);
+  if (!gone) {
+    auto reading = Index::OpenForReading(paths.index());
+    if (reading.ok() || reading.error().code != ErrorCode::kNotFound) return Ok();
+  }
+  return Error{ErrorCode::kCorrupt, "the index of store " + paths.root + " is " + (gone ? "gone" : "empty") + ", but its blobs are there: " + repair + " makes an index from them"};
 }
 
 // Files that no living process is writing (storage/blob_directory.cc: they are locked).
@@ -134,6 +145,7 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
   auto locked = LockStore(paths);
   if (!locked.ok()) return locked.error().code == ErrorCode::kConflict ? locked.error() : Unusable(root, locked.error());
   store->lock_ = *std::move(locked);
+  TRY(FinishRepair(paths));
   TRY(RefuseLostIndex(paths));
   ASSIGN_OR_RETURN(store->index_, Index::Open(paths.index()));
   // The index's own name and the lock's, before anything is acknowledged.

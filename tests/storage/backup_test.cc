@@ -40,6 +40,8 @@ TEST(BackupTest, IsBroughtUpToDateAndNotMixedWithOtherFiles) {
   ASSERT_TRUE(again.ok()) << again.error().message;
   EXPECT_EQ(again->copied_blobs, 0);
   EXPECT_EQ(again->blobs, 10);
+  EXPECT_TRUE(Fsck(StorePaths(target), false)->clean());  // leaves nothing that is in the way of the next one
+  EXPECT_TRUE(BackUp(world.paths(), target).ok());
   WriteBytes(directory / "backup/notes.txt", "mine");
   auto refused = BackUp(world.paths(), target);
   ASSERT_FALSE(refused.ok());

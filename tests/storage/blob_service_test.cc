@@ -165,6 +165,34 @@ TEST_F(BlobServiceTest, ADamagedBlobBehindTheServiceIsToldAsSuch) {
   EXPECT_EQ(CodeOf(remote_->Get(digest)), ErrorCode::kCorrupt);
 }
 
+TEST_F(BlobServiceTest, ADamagedBlobIsReplacedByOneThatIsPutThroughTheService) {
+  TemporaryDirectory directory;
+  StorePaths paths(directory.path());
+  std::filesystem::create_directories(paths.tmp());
+  auto behind = OpenBlobDirectory(paths);
+  Digest digest = *behind->Put(std::string_view("fine"));
+  WriteBytes(paths.blob(digest), "evil");
+  wire_->service = std::make_unique<BlobService>(*behind);
+  EXPECT_EQ(remote_->Put(std::string_view("fine")), digest);
+  auto view = behind->Get(digest);
+  ASSERT_TRUE(view.ok()) << view.error().message;
+  EXPECT_EQ(view->text(), "fine");
+}
+
+// As a Put in the directory itself: who collects garbage leaves it alone.
+TEST_F(BlobServiceTest, ABlobThatIsThereIsPutAgain) {
+  TemporaryDirectory directory;
+  StorePaths paths(directory.path());
+  std::filesystem::create_directories(paths.tmp());
+  auto behind = OpenBlobDirectory(paths);
+  Digest digest = *behind->Put(std::string_view("fine"));
+  auto long_ago = std::filesystem::last_write_time(paths.blob(digest)) - std::chrono::hours(5);
+  std::filesystem::last_write_time(paths.blob(digest), long_ago);
+  wire_->service = std::make_unique<BlobService>(*behind);
+  EXPECT_EQ(remote_->Put(std::string_view("fine")), digest);
+  EXPECT_GT(std::filesystem::last_write_time(paths.blob(digest)), long_ago + std::chrono::hours(4));
+}
+
 TEST_F(BlobServiceTest, WhatIsNotARequestIsAnswered) {
   std::string digest = DigestOf("x").hex();
   (void)blobs_->Put(std::string_view("x"));

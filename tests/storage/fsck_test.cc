@@ -135,6 +135,61 @@ TEST(FsckTest, ALostIndexIsRebuiltFromManifests) {
   EXPECT_EQ(after.aliases, before.aliases);
 }
 
+TEST(FsckTest, AnEmptiedIndexIsNoNewStore) {
+  for (size_t size : {0, 1, 90}) {
+    World world;
+    Digest promoted = world.Load().versions[0].artifact;
+    std::filesystem::remove(world.paths().index() + "-wal");
+    WriteBytes(world.paths().index(), ReadBytes(world.paths().index()).substr(0, size));
+    EXPECT_EQ(CodeOf(Store::Open(world.root())), ErrorCode::kCorrupt) << size;
+    EXPECT_FALSE(world.Examine().clean()) << size;
+    (void)world.Examine(true);
+    EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
+    ASSERT_EQ(world.Load().versions.size(), 1u) << size;
+    EXPECT_EQ(world.Load().versions[0].artifact, promoted);
+  }
+}
+
+// The three moves of storage/index_repair.h, stopped between any two.
+TEST(FsckTest, ARepairThatWasKilledIsFinishedByTheNextOneOrTheNextStart) {
+  for (bool log_is_gone : {false, true}) {
+    for (bool start : {false, true}) {
+      World world;
+      StoredState before = world.Load();
+      std::filesystem::rename(world.paths().index(), RepairedIndex(world.paths()));
+      WriteBytes(world.paths().index(), std::string(9000, 'x'));
+      if (!log_is_gone) WriteBytes(world.paths().index() + "-wal", std::string(9000, 'y'));
+      if (start) EXPECT_TRUE(Store::Open(world.root()).ok());
+      else (void)world.Examine(true);
+      EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
+      EXPECT_FALSE(std::filesystem::exists(RepairedIndex(world.paths())));
+      ExpectSameState(world.Load(), before);
+    }
+  }
+}
+
+TEST(FsckTest, ATeachersLostWeightsAreNamed) {
+  World world;
+  Digest weights;
+  {
+    auto store = std::move(Store::Open(world.root())).value();
+    weights = *store->blobs().Put(std::string_view("a teacher"));
+    Json spec = {{"kind", "import"}, {"params", {{"weights", weights.hex()}}}};
+    StepRow step{.key = StepKey(DigestOf(Canonical(spec)).bytes()), .kind = "import", .spec = spec, .state = "waiting"};
+    JobRow job = JobOf("j2");
+    job.state = "running";
+    ASSERT_TRUE(store->index().Commit(std::vector<Row>{step, job, JobStepRow{.job = "j2", .name = "teacher", .ordinal = 0, .key = step.key, .wanted = true}}).ok());
+  }
+  EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
+  std::filesystem::remove(world.paths().blob(weights));
+  FsckReport report = world.Examine();
+  ASSERT_EQ(report.problems.size(), 1u) << TextOf(report);
+  EXPECT_EQ(report.problems[0].kind, "input");
+  EXPECT_EQ(report.problems[0].name, weights.hex());
+  ASSERT_EQ(report.losses.size(), 1u);
+  EXPECT_EQ(report.losses[0].name, "j2");
+}
+
 TEST(FsckTest, ADamagedHeaderLosesNothing) {
   World world;
   StoredState before = world.Load();
