@@ -87,6 +87,7 @@ std::unique_ptr<CLI::App> MakeApp(Context& context) {
   AddRunCommands(*app, context);
   AddPlanCommand(*app, context);
   AddJobCommands(*app, context);
+  AddShowCommand(*app, context);
   AddModelCommands(*app, context);
   AddStoreCommands(*app, context);
   AddSystemCommands(*app, context);

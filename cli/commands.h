@@ -29,6 +29,7 @@ CLI::Option* AddCount(CLI::App* command, const std::string& name, std::optional<
 void AddRunCommands(CLI::App& app, Context& context);     // run, submit, watch
 void AddPlanCommand(CLI::App& app, Context& context);     // plan
 void AddJobCommands(CLI::App& app, Context& context);     // list, describe, logs, why, pause, resume, cancel, retry, report, digest
+void AddShowCommand(CLI::App& app, Context& context);     // show
 void AddModelCommands(CLI::App& app, Context& context);   // models, promote, rollback, export
 void AddStoreCommands(CLI::App& app, Context& context);   // gc, fsck, backup
 void AddSystemCommands(CLI::App& app, Context& context);  // doctor, version

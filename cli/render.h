@@ -15,6 +15,7 @@ std::string RenderReport(const Json& report);
 std::string RenderModels(const Json& models);
 std::string RenderHistory(const Json& history);  // of one model
 std::string RenderWhy(const Json& why);
+std::string RenderStep(const Json& step);  // of cmd_show.cc
 std::string RenderDigest(const Json& digest);
 std::string RenderState(const Json& change);  // of pause, resume, cancel, retry
 std::string RenderPlan(const Json& plan);     // of cmd_plan.cc

@@ -56,6 +56,7 @@ Json CheckpointLine(const QueryContext& context, const Step& step, const Measure
   auto found = measurements.find(step.artifact.hex());
   Measured measured = found == measurements.end() ? Measured() : found->second;
   line["sparsity"] = At(results, {"sparsity", "pruned_layers"});
+  line["sparsity_of"] = At(results, {"sparsity"});  // pruned_layers, weights, parameters
   line["validation_accuracy"] = At(measured.validation, {"accuracy"});
   line["validation_interval"] = At(measured.validation, {"interval"});
   line["test_accuracy"] = At(measured.test, {"accuracy"});

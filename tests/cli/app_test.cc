@@ -80,7 +80,7 @@ TEST_P(EveryCommandTest, RefusesAnUnknownOptionByName) {
 INSTANTIATE_TEST_SUITE_P(All, EveryCommandTest, ::testing::ValuesIn(Commands()), [](const auto& test) { return test.param; });
 
 TEST(AppTest, HasTheCommandsOfTheManual) {
-  std::vector<std::string> wanted = {"run", "plan", "submit", "list", "describe", "watch", "logs", "why", "pause", "resume", "cancel", "retry",
+  std::vector<std::string> wanted = {"run", "plan", "submit", "list", "describe", "watch", "logs", "why", "show", "pause", "resume", "cancel", "retry",
                                      "report", "digest", "models", "promote", "rollback", "export", "gc", "fsck", "backup", "doctor", "version"};
   EXPECT_THAT(Commands(), ::testing::UnorderedElementsAreArray(wanted));
 }

@@ -115,6 +115,20 @@ TEST_F(CommandsTest, LogsTellTheHistoryInOrder) {
   EXPECT_EQ(followed.out, Pare({"logs"}, store()).out);
 }
 
+TEST_F(CommandsTest, ShowTellsWhatAStepLeft) {
+  Json shown = Ask({"show", "baseline"}, store());
+  ExpectFields(shown, {"job", "step", "key", "kind", "artifact", "files", "results"});
+  EXPECT_EQ(shown["kind"], "train");
+  EXPECT_TRUE(shown["results"]["parameters"].is_number_integer());
+  EXPECT_EQ(Ask({"show", shown["key"].get<std::string>().substr(0, 12)}, store())["step"], "baseline");
+  std::string text = Pare({"show", "baseline"}, store()).out;
+  EXPECT_THAT(text, testing::StartsWith("train baseline of job "));
+  EXPECT_THAT(text, HasSubstr("\nlayers\n"));
+  Outcome unknown = Pare({"show", "nothing"}, store());
+  EXPECT_EQ(unknown.code, 3);
+  EXPECT_THAT(unknown.err, HasSubstr("has no step 'nothing'"));
+}
+
 TEST_F(CommandsTest, WhyTakesANameOrAKey) {
   Json by_name = Ask({"why", "baseline"}, store());
   ExpectFields(by_name, {"step", "key", "state", "decision", "reason", "since", "waiting_for"});
