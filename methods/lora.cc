@@ -6,6 +6,7 @@
 
 #include "common/random.h"
 #include "methods/nf4.h"
+#include "model/encoding.h"
 
 namespace pare::methods {
 namespace {

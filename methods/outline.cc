@@ -1,7 +1,5 @@
 #include "methods/outline.h"
 
-#include <algorithm>
-
 #include "model/encoding.h"
 
 namespace pare::methods {
@@ -67,10 +65,6 @@ Status CheckFloat(const Outline& outline, const std::vector<LayerOutline*>& laye
     return Invalid(std::string(kind) + " cannot rewrite a network with unmerged " + outline.adapters + " adapters; set merge: true in that step");
   }
   return Ok();
-}
-
-bool FitsDenseWeights(const Outline& outline) {
-  return !outline.reshaped && std::all_of(outline.layers.begin(), outline.layers.end(), [](const auto& entry) { return entry.second.encoding == model::Encoding::kDense; });
 }
 
 void MarkTrained(Outline& outline) {

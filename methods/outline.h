@@ -57,9 +57,6 @@ Status CheckTrainable(const Outline& outline, std::string_view kind);
 // A step that changes the weights of `layers` as float32 numbers (prune, low_rank, cast, …).
 Status CheckFloat(const Outline& outline, const std::vector<LayerOutline*>& layers, std::string_view kind);
 
-// Whether weights of the dense graph fit the network: nothing was factored, removed, clustered or quantized.
-bool FitsDenseWeights(const Outline& outline);
-
 // After training, float32 weights have all their bits again.
 void MarkTrained(Outline& outline);
 

@@ -1,5 +1,6 @@
 // distill: trains the network towards a teacher's answers, beside the labels or instead of them.
 #include "methods/distillation.h"
+#include "recipes/dense_weights.h"
 #include "recipes/outside.h"
 #include "recipes/teaching.h"
 
@@ -63,7 +64,7 @@ void PlanDistill(Chain& chain, const Json& distill) {
   if (!distill["match"].empty() && !CheckMatch(chain, distill["match"], *teacher)) return;
   Lesson lesson = LessonOf(distill, *teacher);
   if (distill["rewind"] == "weights") {
-    if (!methods::FitsDenseWeights(chain.outline())) {
+    if (!FitsDenseWeights(chain.outline())) {
       return chain.Refuse("rewind", "weights: the network has changed since the baseline (layers factored, units removed or weights clustered), its earlier weights do not fit; leave rewind out, or put distill before that step");
     }
     lesson.weights = chain.WeightsAt(distill["to"].get<int64_t>());

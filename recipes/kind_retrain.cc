@@ -1,4 +1,5 @@
 // retrain: trains the network under its masks: fine-tuning, replay of the learning-rate schedule, or weight rewind.
+#include "recipes/dense_weights.h"
 #include "recipes/kinds.h"
 
 namespace pare::recipes {
@@ -69,7 +70,7 @@ void PlanRetrain(Chain& chain, const Json& retrain) {
   }
   params["rule"] = fine_tune ? "fine_tune" : rewind;
   if (rewind == "weights") {
-    if (!methods::FitsDenseWeights(chain.outline())) {
+    if (!FitsDenseWeights(chain.outline())) {
       return chain.Refuse("rewind", "weights: the network has changed since the baseline (layers factored, units removed or weights clustered), its earlier weights do not fit; use rewind: learning_rate, or put retrain before that step");
     }
     if (retrain.contains("init_seed")) {

@@ -1,4 +1,5 @@
 // self_distill: the network teaches the next generation of itself, which stays only if it is better on the validation samples.
+#include "model/encoding.h"
 #include "recipes/teaching.h"
 
 namespace pare::recipes {
