@@ -36,7 +36,7 @@ Result<Outline> OutlineOneShotPrune(Outline outline, const Json& params) {
   const char* amount = of_remaining ? "fraction_of_remaining" : params.contains("sparsity") ? "sparsity" : "final_sparsity";
   double share = 1 - params.at(amount).get<double>(), low = params.at("min_density").get<double>(), high = params.at("max_density").get<double>();
   double wanted = 0, least = 0, most = 0, n = static_cast<double>(layers.size());
-  bool units = params.contains("granularity") && params.at("granularity").at("kind") == "structured", removes = params.contains("granularity");
+  bool units = params.contains("granularity") && params.at("granularity").at("kind") == "structured", removes = params.contains("granularity") || of_remaining;
   for (LayerOutline* layer : layers) {
     double target = of_remaining ? layer->density * share : std::min(layer->density, share);
     wanted += target * layer->weights;

@@ -54,7 +54,7 @@ TEST(KindPruneTest, RemoveFollowsAMaskAndEndsWeightRewinding) {
   double dense = static_cast<double>(Predict(StepOf(recipe, "baseline"), recipe)->multiply_adds);
   EXPECT_LT(static_cast<double>(Predict(remove, recipe)->multiply_adds), 0.6 * dense);
   EXPECT_THAT(StepsError("{remove: }"), HasSubstr("put prune with granularity: channel, head or layer first"));
-  EXPECT_THAT(StepsError("{prune: {granularity: channel, sparsity: 0.5}}, {remove: }, {retrain: {rewind: weights}}"), HasSubstr("the graph has changed"));
+  EXPECT_THAT(StepsError("{prune: {granularity: channel, sparsity: 0.5}}, {remove: }, {retrain: {rewind: weights}}"), HasSubstr("the network has changed"));
 }
 
 TEST(KindPruneTest, ASensitivityScanStandsBesideTheChain) {

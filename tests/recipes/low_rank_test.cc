@@ -38,7 +38,7 @@ TEST(LowRankKindTest, ARankAboveBreakEvenNamesTheLayerAndARemedy) {
 TEST(LowRankKindTest, CalibrationThatIsTooSmallNamesTheLayerAndARemedy) {
   EXPECT_THAT(ErrorOfSteps("{low_rank: {whitened: true, calibration_samples: 500}}"),
               HasSubstr("calibration_samples: 500 samples are too few for the 784 input features of fc1; give at least 784, or whitened: false"));
-  EXPECT_THAT(ErrorOfSteps("{low_rank: {whitened: true, calibration_samples: 56000}}"), HasSubstr("more than the 55000 training samples"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {whitened: true, calibration_samples: 56000}}"), HasSubstr("only 55000 training samples; lower it"));
 }
 
 TEST(LowRankKindTest, FieldsThatContradictEachOther) {
@@ -50,7 +50,7 @@ TEST(LowRankKindTest, FieldsThatContradictEachOther) {
 }
 
 TEST(LowRankKindTest, EarlierWeightsDoNotFitAfterwards) {
-  EXPECT_THAT(ErrorOfSteps("{low_rank: }, {retrain: {rewind: weights, to: init}}"), HasSubstr("the graph has changed"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: }, {retrain: {rewind: weights, to: init}}"), HasSubstr("the network has changed"));
   EXPECT_EQ(ErrorOfSteps("{low_rank: }, {prune: {sparsity: 0.5}}, {retrain: {epochs: 1}}, {low_rank: {energy: 0.9}}"), "");
 }
 
