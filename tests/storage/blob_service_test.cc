@@ -173,7 +173,7 @@ TEST_F(BlobServiceTest, ADamagedBlobIsReplacedByOneThatIsPutThroughTheService) {
   Digest digest = *behind->Put(std::string_view("fine"));
   WriteBytes(paths.blob(digest), "evil");
   wire_->service = std::make_unique<BlobService>(*behind);
-  EXPECT_EQ(remote_->Put(std::string_view("fine")), digest);
+  EXPECT_EQ(remote_->Put(std::string_view("fine")).value(), digest);
   auto view = behind->Get(digest);
   ASSERT_TRUE(view.ok()) << view.error().message;
   EXPECT_EQ(view->text(), "fine");
@@ -189,7 +189,7 @@ TEST_F(BlobServiceTest, ABlobThatIsThereIsPutAgain) {
   auto long_ago = std::filesystem::last_write_time(paths.blob(digest)) - std::chrono::hours(5);
   std::filesystem::last_write_time(paths.blob(digest), long_ago);
   wire_->service = std::make_unique<BlobService>(*behind);
-  EXPECT_EQ(remote_->Put(std::string_view("fine")), digest);
+  EXPECT_EQ(remote_->Put(std::string_view("fine")).value(), digest);
   EXPECT_GT(std::filesystem::last_write_time(paths.blob(digest)), long_ago + std::chrono::hours(4));
 }
 
