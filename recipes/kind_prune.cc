@@ -190,7 +190,13 @@ void ResolvePrune(ResolveContext& context, Json& prune, const std::string& point
 // What the network says to the granularity: rows that N does not divide, units that cannot go. Layers without such units
 // keep their place in the outline. Known only while the graph is the dense one.
 bool FitsNetwork(Chain& chain, const Json& params, const methods::Outline& before) {
-  if (!params.contains("granularity") || before.reshaped) return true;
+  if (!params.contains("granularity")) return true;
+  if (before.reshaped) {
+    if (params["granularity"]["kind"] == "n_m") {
+      chain.Warn("granularity: how wide layers are behind low_rank or remove is only known once that has run; where M does not divide a width, the step will fail");
+    }
+    return true;
+  }
   auto options = methods::PruneOptionsFromJson(params, chain.graph(), chain.info());
   if (!options.ok()) {
     std::string text = options.error().message;

@@ -68,7 +68,10 @@ data::DataInfo Info() {
 bool IsPlanned(const std::string& variant) {
   auto recipe = recipes::Recipe::Parse(kHead + ("  v: " + variant + "\n"), "orders.yaml");
   if (!recipe.ok()) return false;
-  return recipes::Resolve(*recipe, Info(), Digest()).ok();
+  auto resolved = recipes::Resolve(*recipe, Info(), Digest());
+  // Some fit only certain widths, which are not known yet: planning says so.
+  auto may_fail = [](const auto& warning) { return warning.text.find("only known once") != std::string::npos; };
+  return resolved.ok() && std::none_of(resolved->warnings.begin(), resolved->warnings.end(), may_fail);
 }
 
 TEST_F(CliTest, EveryPairOfStepsThatIsPlannedRuns) {
