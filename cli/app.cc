@@ -1,6 +1,7 @@
 // The parser: what all commands share, and what is said about arguments that do not parse.
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 
@@ -108,9 +109,15 @@ int RunCommand(int argc, char** argv) {
     bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
     return Fail({ErrorCode::kInvalid, Complaint(*app, arguments, e)}, json);
   }
+  // What was typed beats the environment.
+  const char* endpoint = std::getenv("PARE_COORDINATOR");
+  if (endpoint != nullptr && context.target.coordinator.empty() && context.target.store.empty()) context.target.coordinator = endpoint;
   if (context.target.store.empty()) context.target.store = DefaultStore();
-  if (const char* endpoint = std::getenv("PARE_COORDINATOR"); endpoint != nullptr && context.target.coordinator.empty()) context.target.coordinator = endpoint;
-  return context.action();
+  int code = context.action();
+  // Whoever pipes the output into a file must learn that it is not there.
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  int failed = Fail(SystemError("cannot write standard output", errno), false);
+  return code == 0 ? failed : code;
 }
 
 int Ask(const Target& target, const std::string& method, const Json& args, const std::function<std::string(const Json&)>& render) {

@@ -21,8 +21,8 @@ Result<std::pair<std::string, int64_t>> ParseName(const std::string& text) {
   size_t at = text.find('@');
   if (at == std::string::npos) return std::pair<std::string, int64_t>(text, 0);
   std::string version = text.substr(at + 1);
-  if (version.empty() || version.size() > 9 || version.find_first_not_of("0123456789") != std::string::npos) {
-    return Error{ErrorCode::kInvalid, "'" + text + "': expected NAME or NAME@VERSION with a version number"};
+  if (version.empty() || version.size() > 9 || version.find_first_not_of("0123456789") != std::string::npos || std::stoll(version) == 0) {
+    return Error{ErrorCode::kInvalid, "'" + text + "': expected NAME or NAME@VERSION with a version number (1, 2, …)"};
   }
   return std::pair<std::string, int64_t>(text.substr(0, at), std::stoll(version));
 }
@@ -48,6 +48,7 @@ Status WriteExport(const std::string& directory, const storage::Checkpoint& chec
 
 // An export goes where nothing is; with `force` also where an older export is, and nothing else.
 Status CheckPlace(const std::string& directory, bool force) {
+  if (directory.empty()) return Error{ErrorCode::kInvalid, "export: the directory's name is empty"};
   std::error_code code;
   if (!fs::exists(directory, code)) return Ok();
   if (!fs::is_directory(directory, code)) return Error{ErrorCode::kInvalid, directory + " exists and is not a directory; choose another"};

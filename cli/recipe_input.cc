@@ -7,7 +7,9 @@
 
 #include "common/files.h"
 #include "model/finite.h"
+#include "model/initialize.h"
 #include "model/safetensors.h"
+#include "recipes/model_section.h"
 
 namespace pare::cli {
 namespace {
@@ -124,6 +126,17 @@ Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& r
   if (!text.ok()) return BadInput(text.error(), recipe, recipe_path, "/model/weights");
   auto tensors = model::DecodeSafetensors(std::as_bytes(std::span(*text)), nullptr);
   if (!tensors.ok()) return BadInput(tensors.error().With(recipe.weights_path()), recipe, recipe_path, "/model/weights");
+  // Another architecture is told before anything is submitted. A model that cannot be built is told by whoever resolves the recipe.
+  Json section = recipe.tree().at("model");
+  section.erase("weights");
+  auto graph = recipes::BuildModelSection(std::move(section), inputs.data);
+  auto info = graph.ok() ? model::Analyze(*graph) : Result<model::GraphInfo>(Error{});
+  if (Status fits = info.ok() ? model::CheckWeights(*info, *tensors) : Ok(); !fits.ok()) {
+    Error error = fits.error().With(recipe.weights_path());
+    error.code = ErrorCode::kInvalid;
+    error.message += ": name the architecture that the weights were made with";
+    return BadInput(error, recipe, recipe_path, "/model/weights");
+  }
   if (Status finite = model::CheckFinite(*tensors); !finite.ok()) {
     Error error = finite.error().With(recipe.weights_path());
     error.message += ": its training diverged or the file is damaged; give other weights, or leave them out to train from new ones";

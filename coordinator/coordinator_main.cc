@@ -1,5 +1,6 @@
 #include "coordinator/coordinator_main.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -147,6 +148,13 @@ int CoordinatorMain(int argc, char** argv) {
     std::fprintf(stderr, "pare-coordinator: --lease-timeout-ms %lld must be at least twice --heartbeat-ms %lld\n",
                  static_cast<long long>(flags.lease_timeout_ms), static_cast<long long>(flags.heartbeat_ms));
     return 2;
+  }
+  if (!flags.log_file.empty()) {
+    UniqueFd log(::open(flags.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    if (!log.valid()) {
+      std::fprintf(stderr, "pare-coordinator: --log-file: %s\n", SystemError("cannot open " + flags.log_file, errno).message.c_str());
+      return 2;
+    }
   }
   AllowManyConnections();
   mallopt(M_ARENA_MAX, 2);  // socket threads need little: no heap of its own for each

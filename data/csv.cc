@@ -62,7 +62,7 @@ Result<size_t> LabelColumn(const std::vector<std::string_view>& first, bool head
 }  // namespace
 
 Result<Split> ReadCsv(const std::string& path, const std::string& label_column, const model::Shape& shape) {
-  ASSIGN_OR_RETURN(std::string file, ReadFile(path));
+  ASSIGN_OR_RETURN(std::string file, ReadDataFile(path));
   std::string_view text = file;
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // byte order mark
   std::vector<float> samples;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <future>
 
+#include "common/files.h"
 #include "common/random.h"
 #include "data/readers.h"
 #include "model/safetensors.h"
@@ -162,6 +164,31 @@ int64_t Channels(const Shape& sample) { return sample.size() == 3 ? sample[0] : 
 
 }  // namespace
 
+Result<std::string> ReadDataFile(const std::string& path) {
+  std::error_code code;
+  auto kind = std::filesystem::status(path, code).type();
+  if (kind != std::filesystem::file_type::regular && kind != std::filesystem::file_type::not_found && !code) {
+    return Error{ErrorCode::kInvalid, path + (kind == std::filesystem::file_type::directory ? " is a directory; name the file in it" : " is not a regular file (a pipe or a device); data is read from files")};
+  }
+  return ReadFile(path);
+}
+
+namespace {
+
+// A single wrong label would make a network of thousands of classes.
+Status CheckClasses(const Split& train, int64_t classes) {
+  auto labels = train.labels.values<int64_t>();
+  std::vector<bool> seen(static_cast<size_t>(classes), false);
+  for (int64_t label : labels) seen[static_cast<size_t>(label)] = true;
+  auto missing = std::find(seen.begin(), seen.end(), false);
+  if (missing == seen.end()) return Ok();
+  auto largest = std::max_element(labels.begin(), labels.end());
+  return Bad("data: training sample " + std::to_string(largest - labels.begin()) + " has label " + std::to_string(*largest) + ", but none has label " +
+             std::to_string(missing - seen.begin()) + "; labels are numbers from 0 on, and every class needs a sample: correct the label, or number the classes anew");
+}
+
+}  // namespace
+
 Result<Dataset> Load(const DataRequest& request) {
   ASSIGN_OR_RETURN(DataRequest r, ExpandBuiltIn(request));
   std::string format = FormatOf(r);
@@ -177,7 +204,7 @@ Result<Dataset> Load(const DataRequest& request) {
   }
   Dataset dataset{*std::move(train), *std::move(test), 0};
   if (SampleShape(dataset.train.samples) != SampleShape(dataset.test.samples) || dataset.train.samples.dtype() != dataset.test.samples.dtype()) {
-    return Bad("data: train samples are " + model::ToString(SampleShape(dataset.train.samples)) + ", test samples " + model::ToString(SampleShape(dataset.test.samples)) + "; they must agree in shape and type");
+    return Bad("data: train samples are " + model::ToString(SampleShape(dataset.train.samples)) + ", test samples " + model::ToString(SampleShape(dataset.test.samples)) + " (" + std::string(model::ToString(dataset.train.samples.dtype())) + " and " + std::string(model::ToString(dataset.test.samples.dtype())) + "); they must agree in shape and type");
   }
   int64_t train_max = 0, test_max = 0;
   for (int64_t label : dataset.train.labels.values<int64_t>()) train_max = std::max(train_max, label);
@@ -186,6 +213,7 @@ Result<Dataset> Load(const DataRequest& request) {
     return Bad("data: the test split has label " + std::to_string(test_max) + ", the training split only 0 to " + std::to_string(train_max));
   }
   dataset.classes = train_max + 1;
+  TRY(CheckClasses(dataset.train, dataset.classes));
   return dataset;
 }
 

@@ -52,7 +52,7 @@ Result<std::string> InflateRaw(std::string_view bytes, size_t size, const std::s
 }
 
 Result<model::Tensor> ReadIdx(const std::string& path) {
-  ASSIGN_OR_RETURN(std::string bytes, ReadFile(path));
+  ASSIGN_OR_RETURN(std::string bytes, ReadDataFile(path));
   if (bytes.size() >= 2 && bytes[0] == '\x1f' && bytes[1] == '\x8b') {
     ASSIGN_OR_RETURN(bytes, InflateGzip(bytes, path));
   }

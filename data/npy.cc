@@ -80,13 +80,13 @@ Result<model::Tensor> ParseNpy(std::string_view bytes, const std::string& what) 
 }
 
 Result<model::Tensor> ReadNpy(const std::string& path) {
-  ASSIGN_OR_RETURN(std::string bytes, ReadFile(path));
+  ASSIGN_OR_RETURN(std::string bytes, ReadDataFile(path));
   return ParseNpy(bytes, path);
 }
 
 // Walks the central directory (PKWARE APPNOTE 4.3.12), whose sizes are always filled in.
 Result<model::TensorMap> ReadNpz(const std::string& path) {
-  ASSIGN_OR_RETURN(std::string file, ReadFile(path));
+  ASSIGN_OR_RETURN(std::string file, ReadDataFile(path));
   std::string_view bytes = file;
   size_t end = bytes.rfind("PK\x05\x06");
   if (end == std::string_view::npos || end + 22 > bytes.size()) return Bad(path, "not an .npz file (no zip directory; truncated?)");

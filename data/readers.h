@@ -7,6 +7,9 @@
 
 namespace pare::data {
 
+// The whole file; kInvalid for what is no file, such as a pipe or a device, which may never end.
+Result<std::string> ReadDataFile(const std::string& path);
+
 // idx or idx.gz (LeCun's MNIST format: 00 00 type rank, big-endian dimensions, elements); type 08 (u8) only.
 Result<model::Tensor> ReadIdx(const std::string& path);
 // .npy versions 1 and 2; C order; u1, i1, i2, i4, i8, f4, f8, b1 little-endian.

@@ -1,5 +1,6 @@
 #include "worker/agent/worker_main.h"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -70,6 +71,10 @@ Status Complete(Options& options) {
   if (options.runner.empty()) options.runner = ExecutableDirectory() + "/pare-runner";
   if (access(options.runner.c_str(), X_OK) != 0) {
     return Error{ErrorCode::kInvalid, "--runner: " + SystemError("cannot execute " + options.runner, errno).message};
+  }
+  if (!options.log_file.empty()) {
+    UniqueFd log(::open(options.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    if (!log.valid()) return Error{ErrorCode::kInvalid, "--log-file: " + SystemError("cannot open " + options.log_file, errno).message};
   }
   if (options.store.empty()) return Ok();
   if (access(options.store.c_str(), R_OK | W_OK | X_OK) != 0) {
