@@ -22,7 +22,7 @@ Result<std::pair<std::string, int64_t>> ParseName(const std::string& text) {
   if (at == std::string::npos) return std::pair<std::string, int64_t>(text, 0);
   std::string version = text.substr(at + 1);
   if (version.empty() || version.size() > 9 || version.find_first_not_of("0123456789") != std::string::npos || std::stoll(version) == 0) {
-    return Error{ErrorCode::kInvalid, "'" + text + "': expected NAME or NAME@VERSION with a version number (1, 2, …)"};
+    return Error{ErrorCode::kInvalid, "'" + text + "': expected NAME or NAME@VERSION with a version number"};
   }
   return std::pair<std::string, int64_t>(text.substr(0, at), std::stoll(version));
 }

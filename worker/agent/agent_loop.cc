@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "common/log.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr Millis kLongestWait{1'000};
 constexpr int kMessagesPerTurn = 100;
+constexpr Millis kFirstTold{5'000}, kLongestTold{300'000};  // silence before a worker says so, again after twice the time
 
 template <typename... F>
 struct Overloaded : F... {
@@ -36,7 +38,7 @@ bool StoreUsableHere(const std::string& store, const std::string& host) {
 }
 
 AgentLoop::AgentLoop(AgentConfig config, AgentParts parts)
-    : parts_(std::move(parts)), core_(std::move(config)), wake_(epoll_create1(EPOLL_CLOEXEC)) {
+    : parts_(std::move(parts)), named_store_(config.store), silent_since_(parts_.clock->Monotonic()), told_after_(kFirstTold), core_(std::move(config)), wake_(epoll_create1(EPOLL_CLOEXEC)) {
   for (int fd : {parts_.runner->fd(), parts_.signal_fd}) {
     epoll_event event{EPOLLIN, {}};
     // Without the epoll the loop still works, up to kLongestWait later.
@@ -46,8 +48,28 @@ AgentLoop::AgentLoop(AgentConfig config, AgentParts parts)
 
 int AgentLoop::Run() {
   Apply(Tick{});
-  while (!exit_code_) Turn(std::clamp(NextDeadline() - parts_.clock->Monotonic(), Millis(0), kLongestWait));
+  while (!exit_code_) {
+    Turn(std::clamp(NextDeadline() - parts_.clock->Monotonic(), Millis(0), kLongestWait));
+    TellSilence();
+  }
   return *exit_code_;
+}
+
+void AgentLoop::TellSilence() {
+  Millis silent = parts_.clock->Monotonic() - silent_since_;
+  if (heard_ || silent < told_after_) return;
+  LogWarning("no coordinator has answered for " + std::to_string(silent.count() / 1000) +
+             " s: nobody listens at that endpoint, or something else does (a coordinator says `ready` with its endpoint when it serves); trying again");
+  told_after_ = std::min(2 * told_after_, silent + kLongestTold);
+}
+
+bool AgentLoop::RefuseOtherStore(const Welcome& welcome) {
+  if (named_store_.empty() || welcome.store == named_store_ || !parts_.store_usable(welcome.store, welcome.host)) return false;
+  std::error_code code;
+  if (std::filesystem::equivalent(named_store_, welcome.store, code) || code) return false;
+  LogError("--store " + named_store_ + " is not the store of this coordinator, which is " + welcome.store + ": leave --store out");
+  exit_code_ = 1;
+  return true;
 }
 
 std::optional<int> AgentLoop::Turn(Millis timeout) {
@@ -69,7 +91,9 @@ void AgentLoop::ReceiveMessage(const std::string& bytes) {
     if (message.error().code == ErrorCode::kVersion) return Apply(WrongVersion{message.error().message});
     return LogWarning("from the coordinator: " + message.error().message);
   }
+  heard_ = true;
   if (auto* welcome = std::get_if<Welcome>(&*message)) {
+    if (RefuseOtherStore(*welcome)) return;
     if (!parts_.store_usable(welcome->store, welcome->host)) welcome->store.clear();
   }
   Apply(Received{std::move(*message)});

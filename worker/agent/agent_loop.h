@@ -38,8 +38,15 @@ class AgentLoop {
   void Perform(const AgentAction& action);
   void ReceiveMessage(const std::string& bytes);
   void ReadSignals();
+  // Whoever started it with a wrong endpoint would wait for ever without knowing.
+  void TellSilence();
+  // A store that was named and is another one than the coordinator's would be filled with results that nobody finds.
+  bool RefuseOtherStore(const Welcome& welcome);
 
   AgentParts parts_;
+  std::string named_store_;
+  bool heard_ = false;  // something of a coordinator
+  Millis silent_since_, told_after_;
   AgentCore core_;
   UniqueFd wake_;  // an epoll of the runner and the signals
   std::optional<int> exit_code_;
