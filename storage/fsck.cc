@@ -85,6 +85,7 @@ class Examination {
       if (std::optional<Artifact> artifact = read(file)) manifests.push_back({digest, *std::move(artifact), file.put_ms});
     }
     std::vector<Row> rows = Reconcile(std::move(salvaged.rows), manifests, salvaged.versions_damaged, report_.losses);
+    NoteTables(salvaged.tables);
     std::string rebuilt = scratch() + "/rebuilt.db";
     TRY(MakeDirectories(scratch()));
     for (const char* suffix : {"", "-wal", "-shm"}) ::unlink((rebuilt + suffix).c_str());
@@ -101,6 +102,21 @@ class Examination {
       if (problem.kind == "index") problem.action = "index rebuilt: " + std::to_string(rows.size()) + " rows; the old one is in quarantine";
     }
     return LoadIndex();
+  }
+
+  // What nobody can count any more: rows that are gone have left no name.
+  void NoteTables(const std::vector<std::string>& tables) {
+    static const std::map<std::string, const char*> kMeaning = {
+        {"jobs", "jobs may be missing from the list: run their recipes again, what their steps left is used"},
+        {"job_steps", "jobs may lack steps in their lists and reports: run their recipes again, what the steps left is used"},
+        {"attempts", "attempts may be missing from jobs"},
+        {"metrics", "points of curves may be missing"},
+        {"snapshots", "steps may begin anew that had a snapshot"},
+        {"events", "lines of histories may be missing"},
+        {"promotions", "the history of models may have gaps"}};
+    for (const std::string& table : tables) {
+      if (auto meaning = kMeaning.find(table); meaning != kMeaning.end()) report_.losses.push_back({"rows", table, meaning->second});
+    }
   }
 
   // The old index and its log stay in their places until the rebuilt one replaces both.

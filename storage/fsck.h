@@ -25,7 +25,7 @@ struct FsckProblem {
   std::string action;  // what repair did; empty: nothing
 };
 struct FsckLoss {
-  std::string what;  // "job", "version", "step"
+  std::string what;  // "job", "version", "step"; "rows" of a table of the index
   std::string name;  // "j123…", "tiny@2", "j123… iterative/01-prune"
   std::string text;
 };

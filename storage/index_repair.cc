@@ -85,6 +85,7 @@ void SalvageTable(Database& db, SalvagedIndex& salvaged) {
       if (have.insert(KeyTextOf(row)).second) rows.push_back(std::move(row));
     }
   }
+  if (!problems.empty()) salvaged.tables.emplace_back(Table<R>::kName);
   if ((std::is_same_v<R, VersionRow> || std::is_same_v<R, AliasRow>) && !problems.empty()) salvaged.versions_damaged = true;
   for (R& row : rows) salvaged.rows.push_back(std::move(row));
   for (std::string& problem : problems) salvaged.problems.push_back(std::move(problem));
@@ -157,6 +158,7 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
   if (!fs::exists(path, code)) {
     salvaged.problems.push_back("index " + path + " is not there");
     salvaged.versions_damaged = true;
+    ForEachTable([&](auto empty) { salvaged.tables.emplace_back(Table<decltype(empty)>::kName); });
     return salvaged;
   }
   TRY(MakeDirectories(scratch));
@@ -174,6 +176,7 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
   if (auto reading = Index::OpenForReading(copy); !reading.ok() && reading.error().code == ErrorCode::kNotFound) {
     salvaged.problems.push_back("index " + path + " is empty");
     salvaged.versions_damaged = true;
+    ForEachTable([&](auto empty) { salvaged.tables.emplace_back(Table<decltype(empty)>::kName); });
     return salvaged;
   }
   auto db = OpenForSalvage(copy);
@@ -184,6 +187,7 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
   }
   if (!db.ok()) {
     salvaged.versions_damaged = true;
+    ForEachTable([&](auto empty) { salvaged.tables.emplace_back(Table<decltype(empty)>::kName); });
     return salvaged;
   }
   ForEachTable([&](auto empty) { SalvageTable<decltype(empty)>(**db, salvaged); });

@@ -20,6 +20,7 @@ struct SalvagedIndex {
   std::vector<Row> rows;              // sound ones, in no order that matters
   std::vector<std::string> problems;  // what could not be read
   bool versions_damaged = false;      // the registry is among that
+  std::vector<std::string> tables;    // those that lost rows, or may have
 };
 // `scratch`: a directory for the copy; what it puts there stays there. An index that is not there gives a problem and no rows.
 Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& scratch);

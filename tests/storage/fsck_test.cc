@@ -120,7 +120,8 @@ TEST(FsckTest, ALostIndexIsRebuiltFromManifests) {
   for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(world.root() + "/index.db" + suffix);
   EXPECT_EQ(CodeOf(Store::Open(world.root())), ErrorCode::kCorrupt);  // never an empty store beside old blobs
   EXPECT_FALSE(world.Examine().clean());
-  (void)world.Examine(true);
+  FsckReport repaired = world.Examine(true);
+  EXPECT_TRUE(std::any_of(repaired.losses.begin(), repaired.losses.end(), [](const FsckLoss& loss) { return loss.what == "rows" && loss.name == "jobs"; })) << TextOf(repaired);
   EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
   StoredState after = world.Load();
   Sort(before);
