@@ -193,6 +193,22 @@ void Emit(YAML::Emitter& out, const Json& value) {
   }
 }
 
+// The first tab among the spaces at the beginning of a line.
+std::optional<YAML::Mark> TabAsIndent(std::string_view text) {
+  int line = 0;
+  for (size_t begin = 0; begin < text.size(); ++line) {
+    size_t end = std::min(text.find('\n', begin), text.size()), first = std::min(text.find_first_not_of(' ', begin), end);
+    if (first < end && text[first] == '\t') {
+      YAML::Mark mark;
+      mark.line = line;
+      mark.column = static_cast<int>(first - begin);
+      return mark;
+    }
+    begin = end + 1;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Result<YamlDocument> ParseYaml(std::string_view text, std::string_view name) {
@@ -217,6 +233,7 @@ Result<YamlDocument> ParseYaml(std::string_view text, std::string_view name) {
   } catch (const Refused& refused) {
     return At(name, refused.mark, refused.text);
   } catch (const YAML::Exception& e) {
+    if (std::optional<YAML::Mark> tab = TabAsIndent(text)) return At(name, *tab, "not valid YAML: a tab; indent with spaces");
     return At(name, e.mark, "not valid YAML: " + e.msg);
   } catch (const std::exception& e) {
     return Error{ErrorCode::kInvalid, std::string(name) + ": not valid YAML: " + e.what()};

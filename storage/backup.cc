@@ -73,7 +73,11 @@ Status CopyBlob(BlobStore& from, BlobStore& to, const Digest& digest, BackupRepo
 
 Result<BackupReport> BackUp(const StorePaths& store, const std::string& target_root) {
   StorePaths target(target_root);
+  if (target_root.empty()) return Error{ErrorCode::kInvalid, "backup: the directory's name is empty"};
   TRY(CheckTarget(target));
+  {  // what cannot be copied leaves no directory that looks like a store
+    ASSIGN_OR_RETURN(auto readable, Index::OpenForReading(store.index()));
+  }
   // Nothing is collected between the copy of the index and that of its last blob.
   ASSIGN_OR_RETURN(MaintenanceLock lock, MaintenanceLock::Share(store));
   for (const std::string& directory : {target.root, target.blobs(), target.tmp()}) TRY(MakeDirectories(directory));

@@ -147,7 +147,12 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
   store->lock_ = *std::move(locked);
   TRY(FinishRepair(paths));
   TRY(RefuseLostIndex(paths));
-  ASSIGN_OR_RETURN(store->index_, Index::Open(paths.index()));
+  auto index = Index::Open(paths.index());
+  if (!index.ok() && index.error().code == ErrorCode::kCorrupt) {
+    return Error{ErrorCode::kCorrupt, index.error().message + ": `pare fsck --repair --store " + paths.root + "` saves what can be read"};
+  }
+  if (!index.ok()) return index.error();
+  store->index_ = *std::move(index);
   // The index's own name and the lock's, before anything is acknowledged.
   TRY(SyncDirectory(paths.root));
   store->index_ = NewReservedIndex(std::move(store->index_), store->reserve_);

@@ -145,6 +145,7 @@ TEST(YamlTest, AByteOrderMarkChangesNothing) {
 
 TEST(YamlTest, BrokenYamlIsLocated) {
   EXPECT_EQ(YamlError("model: {hidden: [300, 100}\n"), "t.yaml:1:26: not valid YAML: illegal flow end");
+  EXPECT_EQ(YamlError("a:\n\tb: c\n"), "t.yaml:2:1: not valid YAML: a tab; indent with spaces");
   EXPECT_EQ(YamlError("a: b: c\n"), "t.yaml:1:5: not valid YAML: illegal map value");
   EXPECT_EQ(YamlError("a: \"open\nb: 1\n"), "t.yaml:1:4: the quotation mark is not closed on its line");
   EXPECT_EQ(YamlError("a: 'it''s\n"), "t.yaml:1:4: the quotation mark is not closed on its line");

@@ -67,6 +67,9 @@ int Usage(const std::string& message) {
 Status Complete(Options& options) {
   if (options.threads == 0) options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   if (options.name.empty()) options.name = HostName() + "-" + std::to_string(getpid()) + "-0";
+  if (std::any_of(options.name.begin(), options.name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; })) {
+    return Error{ErrorCode::kInvalid, "--name: control characters are not allowed in it"};
+  }
   if (options.name.size() > 200) return Error{ErrorCode::kInvalid, "--name: at most 200 bytes"};
   if (options.runner.empty()) options.runner = ExecutableDirectory() + "/pare-runner";
   if (access(options.runner.c_str(), X_OK) != 0) {
