@@ -59,11 +59,15 @@ void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vecto
   bool again = item.points.front().sequence <= item.sent_sequence;  // sent before, not acknowledged
   bool fresh = item.points.back().sequence > item.sent_sequence;
   bool waited = !item.points_sent || now - *item.points_sent >= kProgressInterval;
-  bool repeat = again && IsDue(item.points_sent, now);
+  // Not when the last ones were sent: new points may come faster than that, and a lost one would never be repeated.
+  bool repeat = again && IsDue(item.oldest_sent, now);
   if (!repeat && !(fresh && (waited || item.end))) return;
+  // A coordinator that misses points waits for them for a while only; with few of them any message closes the gap.
+  bool all = repeat || item.points.size() <= kFewPoints;
+  if (all || !again) item.oldest_sent = now;
   Progress progress{lease, {}};
   for (const MetricPoint& point : item.points) {
-    if (!repeat && point.sequence <= item.sent_sequence) continue;
+    if (!all && point.sequence <= item.sent_sequence) continue;
     if (progress.points.size() == kMaxPointsPerMessage) {
       out.push_back(progress);
       progress.points.clear();
@@ -100,7 +104,8 @@ std::optional<Millis> Outbox::NextDue() const {
   for (const auto& [lease, item] : items_) {
     if (!item.points.empty()) {
       bool fresh = item.points.back().sequence > item.sent_sequence;
-      consider(fresh && item.end ? std::nullopt : item.points_sent, fresh ? kProgressInterval : resend_);
+      if (fresh) consider(item.end ? std::nullopt : item.points_sent, kProgressInterval);
+      if (item.points.front().sequence <= item.sent_sequence) consider(item.oldest_sent, resend_);
     }
     if (item.snapshot) consider(item.snapshot_sent, resend_);
     if (item.end) consider(item.end_sent, resend_);
@@ -112,6 +117,7 @@ void Outbox::SendAllAgain() {
   for (auto& [lease, item] : items_) {
     item.sent_sequence = 0;
     item.points_sent.reset();
+    item.oldest_sent.reset();
     item.snapshot_sent.reset();
     item.end_sent.reset();
   }

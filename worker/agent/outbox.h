@@ -20,6 +20,7 @@ inline constexpr Millis kResendInterval{1000};   // or the heartbeat, if that is
 inline constexpr Millis kProgressInterval{200};   // points are gathered this long before they leave
 inline constexpr size_t kMaxWaitingPoints = 1000;  // per lease; beyond, the oldest that is no epoch end goes first
 inline constexpr size_t kMaxPointsPerMessage = 256;
+inline constexpr size_t kFewPoints = 16;  // so many, waiting for their acknowledgement, leave again with every new one
 
 class Outbox {
  public:
@@ -52,6 +53,7 @@ class Outbox {
     std::deque<MetricPoint> points;
     int64_t sent_sequence = 0;  // points up to here were sent at least once since the last Welcome
     std::optional<Millis> points_sent;
+    std::optional<Millis> oldest_sent;  // when the first of `points`, or one before it, was sent last
     int64_t next_snapshot = 1;
     std::optional<SnapshotTaken> snapshot;
     std::optional<Millis> snapshot_sent;
