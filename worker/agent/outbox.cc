@@ -62,12 +62,10 @@ void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vecto
   // Not when the last ones were sent: new points may come faster than that, and a lost one would never be repeated.
   bool repeat = again && IsDue(item.oldest_sent, now);
   if (!repeat && !(fresh && (waited || item.end))) return;
-  // A coordinator that misses points waits for them for a while only; with few of them any message closes the gap.
-  bool all = repeat || item.points.size() <= kFewPoints;
-  if (all || !again) item.oldest_sent = now;
+  if (repeat || !again) item.oldest_sent = now;
   Progress progress{lease, {}};
   for (const MetricPoint& point : item.points) {
-    if (!all && point.sequence <= item.sent_sequence) continue;
+    if (!repeat && point.sequence <= item.sent_sequence) continue;
     if (progress.points.size() == kMaxPointsPerMessage) {
       out.push_back(progress);
       progress.points.clear();

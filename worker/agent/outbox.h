@@ -20,7 +20,6 @@ inline constexpr Millis kResendInterval{1000};   // or the heartbeat, if that is
 inline constexpr Millis kProgressInterval{200};   // points are gathered this long before they leave
 inline constexpr size_t kMaxWaitingPoints = 1000;  // per lease; beyond, the oldest that is no epoch end goes first
 inline constexpr size_t kMaxPointsPerMessage = 256;
-inline constexpr size_t kFewPoints = 16;  // so many, waiting for their acknowledgement, leave again with every new one
 
 class Outbox {
  public:
