@@ -68,6 +68,70 @@ TEST_F(BadInputTest, OutOfRange) {
   ExpectRefused(AllOf(StartsWith("pare: small.yaml:15:"), HasSubstr("sparsity"), HasSubstr("1.8")));
 }
 
+TEST_F(BadInputTest, ALabelThatLeavesClassesWithoutASample) {
+  std::string labels = Read(Path("train_labels.idx"));
+  labels[8 + 17] = static_cast<char>(250);
+  Write("train_labels.idx", labels);
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:"), HasSubstr("training sample 17 has label 250, but none has label 4")));
+}
+
+TEST_F(BadInputTest, APipeIsNoDataFile) {
+  fs::remove(Path("train.idx"));
+  ASSERT_EQ(Shell("mkfifo train.idx").code, 0);
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:"), HasSubstr("train.idx is not a regular file")));
+}
+
+TEST_F(BadInputTest, OutputThatCannotBeWritten) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "needs /dev/full";
+  Outcome outcome = Shell("pare plan small.yaml > /dev/full");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("cannot write standard output"));
+}
+
+TEST_F(BadInputTest, ATypedStoreBeatsTheEnvironment) {
+  Outcome outcome = Shell("PARE_COORDINATOR=tcp://127.0.0.1:1 pare list --store nowhere");
+  EXPECT_EQ(outcome.code, 3) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("there is no store in"));
+}
+
+TEST_F(BadInputTest, LogsThatCannotBeOpened) {
+  for (const char* command : {"pare-coordinator --store store", "pare-worker --coordinator tcp://127.0.0.1:1"}) {
+    Outcome outcome = Shell(std::string(command) + " --log-file nowhere/log");
+    EXPECT_EQ(outcome.code, 2) << command;
+    EXPECT_THAT(outcome.err, HasSubstr("--log-file: cannot open nowhere/log")) << command;
+  }
+}
+
+// F32 tensors of one value each, as safetensors.
+std::string Weights(const std::vector<std::pair<std::string, std::vector<int>>>& tensors, float value) {
+  std::string header, data;
+  for (const auto& [name, shape] : tensors) {
+    size_t count = 1;
+    std::string dimensions;
+    for (int d : shape) count *= static_cast<size_t>(d), dimensions += (dimensions.empty() ? "" : ",") + std::to_string(d);
+    size_t begin = data.size();
+    for (size_t i = 0; i < count; ++i) data.append(reinterpret_cast<const char*>(&value), sizeof value);
+    header += (header.empty() ? "{\"" : ",\"") + name + "\":{\"dtype\":\"F32\",\"shape\":[" + dimensions + "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(data.size()) + "]}";
+  }
+  header += "}";
+  uint64_t size = header.size();
+  return std::string(reinterpret_cast<const char*>(&size), sizeof size) + header + data;
+}
+
+TEST_F(BadInputTest, WeightsOfAnotherShapeAndWeightsThatAreNoNumbers) {
+  Replace("small.yaml", "hidden: [16]", "hidden: [16], weights: w.safetensors");
+  Write("w.safetensors", Weights({{"fc1.weight", {32, 64}}, {"fc1.bias", {32}}, {"fc2.weight", {4, 32}}, {"fc2.bias", {4}}}, 0.5f));
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:"), HasSubstr("w.safetensors"), HasSubstr("fc1"), HasSubstr("name the architecture")));
+  Write("w.safetensors", Weights({{"fc1.weight", {16, 64}}, {"fc1.bias", {16}}, {"fc2.weight", {4, 16}}, {"fc2.bias", {4}}}, std::nanf("")));
+  ExpectRefused(AllOf(StartsWith("pare: small.yaml:"), HasSubstr("w.safetensors"), HasSubstr("NaN"), HasSubstr("give other weights")));
+}
+
+TEST_F(BadInputTest, AWorkersNameWithControlCharacters) {
+  Outcome outcome = Run({"pare-worker", "--coordinator", "tcp://127.0.0.1:1", "--name", "a\x1b[31mb"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--name: control characters are not allowed"));
+}
+
 TEST_F(BadInputTest, PatternWithoutAMatch) {
   Replace("small.yaml", "sparsity: 0.8", "sparsity: 0.8, targets: [conv9]");
   ExpectRefused(AllOf(StartsWith("pare: small.yaml:15:"), HasSubstr("conv9")));
