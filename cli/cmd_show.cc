@@ -12,11 +12,11 @@ constexpr size_t kLeastDigits = 4;  // of a key
 
 // By name, or by a unique prefix of its key.
 Result<Json> StepOf(const Json& job, const std::string& text) {
-  const Json* found = nullptr;
-  for (const Json& step : job.value("steps", Json::array())) {
+  const Json steps = job.value("steps", Json::array());
+  for (const Json& step : steps) {
     if (Text(step, "name") == text) return step;
   }
-  const Json steps = job.value("steps", Json::array());
+  const Json* found = nullptr;
   for (const Json& step : steps) {
     if (text.size() < kLeastDigits || !Text(step, "key").starts_with(text)) continue;
     if (found != nullptr && Text(*found, "key") != Text(step, "key")) return Error{ErrorCode::kInvalid, "'" + text + "' fits several steps: write more digits of the key"};

@@ -154,43 +154,40 @@ TEST_F(BlobServiceTest, TheOldestOfTooManyUploadsIsDropped) {
   EXPECT_THAT(Ask("{\"id\":2,\"op\":\"chunk\",\"upload\":2,\"offset\":0}\nx"), HasSubstr("\"ok\":true"));
 }
 
-TEST_F(BlobServiceTest, ADamagedBlobBehindTheServiceIsToldAsSuch) {
-  TemporaryDirectory directory;
-  StorePaths paths(directory.path());
-  std::filesystem::create_directories(paths.tmp());
-  auto behind = OpenBlobDirectory(paths);
-  Digest digest = *behind->Put(std::string_view("fine"));
-  WriteBytes(paths.blob(digest), "evil");
-  wire_->service = std::make_unique<BlobService>(*behind);
-  EXPECT_EQ(CodeOf(remote_->Get(digest)), ErrorCode::kCorrupt);
+// The service over a directory that holds one blob, "fine".
+class BlobServiceOfDirectoryTest : public BlobServiceTest {
+ protected:
+  BlobServiceOfDirectoryTest() {
+    std::filesystem::create_directories(paths_.tmp());
+    digest_ = *behind_->Put(std::string_view("fine"));
+    wire_->service = std::make_unique<BlobService>(*behind_);
+  }
+
+  TemporaryDirectory directory_;
+  StorePaths paths_{directory_.path()};
+  std::unique_ptr<BlobStore> behind_ = OpenBlobDirectory(paths_);
+  Digest digest_;
+};
+
+TEST_F(BlobServiceOfDirectoryTest, ADamagedBlobIsToldAsSuch) {
+  WriteBytes(paths_.blob(digest_), "evil");
+  EXPECT_EQ(CodeOf(remote_->Get(digest_)), ErrorCode::kCorrupt);
 }
 
-TEST_F(BlobServiceTest, ADamagedBlobIsReplacedByOneThatIsPutThroughTheService) {
-  TemporaryDirectory directory;
-  StorePaths paths(directory.path());
-  std::filesystem::create_directories(paths.tmp());
-  auto behind = OpenBlobDirectory(paths);
-  Digest digest = *behind->Put(std::string_view("fine"));
-  WriteBytes(paths.blob(digest), "evil");
-  wire_->service = std::make_unique<BlobService>(*behind);
-  EXPECT_EQ(remote_->Put(std::string_view("fine")).value(), digest);
-  auto view = behind->Get(digest);
+TEST_F(BlobServiceOfDirectoryTest, ADamagedBlobIsReplacedByOneThatIsPut) {
+  WriteBytes(paths_.blob(digest_), "evil");
+  EXPECT_EQ(remote_->Put(std::string_view("fine")).value(), digest_);
+  auto view = behind_->Get(digest_);
   ASSERT_TRUE(view.ok()) << view.error().message;
   EXPECT_EQ(view->text(), "fine");
 }
 
 // As a Put in the directory itself: who collects garbage leaves it alone.
-TEST_F(BlobServiceTest, ABlobThatIsThereIsPutAgain) {
-  TemporaryDirectory directory;
-  StorePaths paths(directory.path());
-  std::filesystem::create_directories(paths.tmp());
-  auto behind = OpenBlobDirectory(paths);
-  Digest digest = *behind->Put(std::string_view("fine"));
-  auto long_ago = std::filesystem::last_write_time(paths.blob(digest)) - std::chrono::hours(5);
-  std::filesystem::last_write_time(paths.blob(digest), long_ago);
-  wire_->service = std::make_unique<BlobService>(*behind);
-  EXPECT_EQ(remote_->Put(std::string_view("fine")).value(), digest);
-  EXPECT_GT(std::filesystem::last_write_time(paths.blob(digest)), long_ago + std::chrono::hours(4));
+TEST_F(BlobServiceOfDirectoryTest, ABlobThatIsThereIsPutAgain) {
+  auto long_ago = std::filesystem::last_write_time(paths_.blob(digest_)) - std::chrono::hours(5);
+  std::filesystem::last_write_time(paths_.blob(digest_), long_ago);
+  EXPECT_EQ(remote_->Put(std::string_view("fine")).value(), digest_);
+  EXPECT_GT(std::filesystem::last_write_time(paths_.blob(digest_)), long_ago + std::chrono::hours(4));
 }
 
 TEST_F(BlobServiceTest, WhatIsNotARequestIsAnswered) {
