@@ -44,7 +44,7 @@ void Fields(auto& f, Is<Hello> auto& m) {
   f("threads", m.threads), f("running", m.running), f("cached", m.cached);
 }
 void Fields(auto& f, Is<Heartbeat> auto& m) { f("worker", m.worker), f("running", m.running), f("cached", m.cached); }
-void Fields(auto& f, Is<Progress> auto& m) { f("lease", m.lease), f("points", m.points); }
+void Fields(auto& f, Is<Progress> auto& m) { f("lease", m.lease), f("after", m.after), f("points", m.points); }
 void Fields(auto& f, Is<SnapshotTaken> auto& m) {
   f("lease", m.lease), f("sequence", m.sequence), f("blob", m.blob), f("position", m.position);
 }

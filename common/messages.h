@@ -54,6 +54,9 @@ struct MetricPoint {
 };
 struct Progress {
   Lease lease;
+  // Sequence of the last point before `points` that the coordinator needs: those between were dropped by the agent. Who does
+  // not have it has lost a message, and leaves this one unacknowledged.
+  int64_t after = 0;
   std::vector<MetricPoint> points;
   bool operator==(const Progress&) const = default;
 };

@@ -43,8 +43,6 @@ std::string ManifestProblem(const State& state, const Step& step, const StepFini
 constexpr int64_t kLastOfLease = INT64_MAX;  // the snapshot of a Released: nothing of the lease comes after it
 // Both in heartbeats, if those are longer, as agents wait for acknowledgements (outbox).
 constexpr Millis kRevokeInterval{1'000};
-// Longer than agents wait before they send points again: points still missing then were dropped at the source.
-constexpr Millis kGapPatience{3'000};
 
 }  // namespace
 
@@ -93,11 +91,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
   Hold& hold = *step->hold;
   Confirm(hold);
-  // An acknowledgement covers all earlier points. When some are missing, their repetition is waited for.
-  bool gap = !progress.points.empty() && progress.points.front().sequence > hold.newest_point + 1;
-  if (gap && !hold.gap_since) hold.gap_since = now_.monotonic;
-  if (gap && now_.monotonic - *hold.gap_since < std::max(kGapPatience, 3 * config_.heartbeat)) return;
-  hold.gap_since.reset();
+  if (progress.after > hold.newest_point) return;  // an acknowledgement covers all earlier points: they will be repeated
   for (const MetricPoint& point : progress.points) {
     if (point.sequence <= hold.newest_point) continue;
     Write(storage::MetricRow{.key = step->key,

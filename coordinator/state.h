@@ -49,7 +49,6 @@ struct Hold {
   std::string worker;
   Millis confirmed{0};
   int64_t newest_point = 0;  // sequence of the newest metric point
-  std::optional<Millis> gap_since;  // points arrived that leave out earlier ones
   std::optional<bool> revoked;  // Revoke was sent, with this `keep`
   Millis revoked_at{0};
   std::string reason;  // why it was placed there

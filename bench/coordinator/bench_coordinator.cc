@@ -114,7 +114,8 @@ std::string ProgressText(const LeaseText& lease, int64_t from, int count) {
     points += (points.empty() ? "" : ",") + ("{\"sequence\":" + std::to_string(i)) +
               ",\"values\":{\"accuracy\":88.5,\"epoch\":" + std::to_string(i) + ",\"epochs\":20,\"learning_rate\":0.001,\"loss\":0.3125,\"sparsity\":0.8}}";
   }
-  return "{\"lease\":{\"epoch\":" + lease.epoch + ",\"step\":\"" + lease.step + "\"},\"points\":[" + points + "],\"type\":\"progress\",\"v\":1}";
+  return "{\"after\":" + std::to_string(from - 1) + ",\"lease\":{\"epoch\":" + lease.epoch + ",\"step\":\"" + lease.step + "\"},\"points\":[" +
+         points + "],\"type\":\"progress\",\"v\":" + std::to_string(kProtocolVersion) + "}";
 }
 
 void MeasurePoints(const Options& options, int per_message) {

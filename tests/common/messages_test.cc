@@ -138,7 +138,7 @@ TEST(MessagesTest, DamagedBytesNeverDecodeToAnythingElseThanAMessage) {
   RandomStream random(7, RandomPurpose::kTest);
   const Lease lease{StepKey(std::array<uint8_t, 32>{1, 2, 3}), 5};
   const std::vector<Message> seeds = {
-      Hello{"w", "0.1", "h", "cpu", 2, {lease}, {DigestOf("a")}}, Progress{lease, {{1, {{"epoch", 1.5}}}, {2, {}}}},
+      Hello{"w", "0.1", "h", "cpu", 2, {lease}, {DigestOf("a")}}, Progress{lease, 0, {{1, {{"epoch", 1.5}}}, {2, {}}}},
       Welcome{100, 1000, "/s", "h", "tcp://x:1", {lease}}, Grant{lease, 1, {{"key", "v"}}}, Reply{1, false, {}, "invalid", "m"}};
   int accepted = 0;
   for (int round = 0; round < 20000; ++round) {
@@ -179,16 +179,16 @@ TEST(MessagesTest, RefusalsSayWhatIsWrongWhere) {
     Result<Message> decoded = Decode(bytes);
     return decoded.ok() ? "accepted" : decoded.error().message;
   };
-  EXPECT_NE(message_of(R"({"v": 1, "type": "dance"})").find("unknown type 'dance'"), std::string::npos);
-  EXPECT_EQ(message_of(R"({"v": 1, "type": "goodbye", "worker": 3})"),
+  EXPECT_NE(message_of(R"({"v": 2, "type": "dance"})").find("unknown type 'dance'"), std::string::npos);
+  EXPECT_EQ(message_of(R"({"v": 2, "type": "goodbye", "worker": 3})"),
             "message 'goodbye': field 'worker': expected a string, found number");
-  EXPECT_EQ(message_of(R"({"v": 1, "type": "ack", "of": "progress", "sequence": 1, "lease": {"step": ""}})"),
+  EXPECT_EQ(message_of(R"({"v": 2, "type": "ack", "of": "progress", "sequence": 1, "lease": {"step": ""}})"),
             "message 'ack': field 'lease': field 'epoch' is missing");
-  EXPECT_EQ(message_of(R"({"v": 1, "type": "ack", "of": "progress", "sequence": -1, "lease": {"step": "", "epoch": 1}})"),
+  EXPECT_EQ(message_of(R"({"v": 2, "type": "ack", "of": "progress", "sequence": -1, "lease": {"step": "", "epoch": 1}})"),
             "message 'ack': field 'sequence': expected an integer ≥ 0, found number");
   EXPECT_NE(message_of(R"([1])"), "accepted");
   EXPECT_NE(message_of(""), "accepted");
-  EXPECT_NE(message_of(R"({"v": 1, "type": "request", "id": 1, "method": "list", "args": []})").find("an object"), std::string::npos);
+  EXPECT_NE(message_of(R"({"v": 2, "type": "request", "id": 1, "method": "list", "args": []})").find("an object"), std::string::npos);
 }
 
 TEST(MessagesTest, OversizedFieldsAreRefused) {
@@ -210,8 +210,8 @@ TEST(MessagesTest, TextThatIsNotUnicodeStillTravels) {
 TEST(MessagesTest, AGrantLooksLikeThisOnTheWire) {
   Grant grant{{StepKey(std::array<uint8_t, 32>{0xab}), 7}, 2, {{"k", 1}}};
   EXPECT_EQ(Encode(grant), R"({"assignment":{"k":1},"attempt":2,"lease":{"epoch":7,"step":"ab)" + std::string(62, '0') +
-                               R"("},"type":"grant","v":1})");
-  EXPECT_EQ(Encode(Ack{{}, "heartbeat", 0}), R"({"lease":{"epoch":0,"step":""},"of":"heartbeat","sequence":0,"type":"ack","v":1})");
+                               R"("},"type":"grant","v":2})");
+  EXPECT_EQ(Encode(Ack{{}, "heartbeat", 0}), R"({"lease":{"epoch":0,"step":""},"of":"heartbeat","sequence":0,"type":"ack","v":2})");
 }
 
 }  // namespace

@@ -101,7 +101,7 @@ TEST(QueriesTest, WatchShowsProgressResultsAndEventsAfterASequence) {
   site.Join("w1");
   std::string job = site.Submit(kSmallRecipe);
   site.Finish("w1");
-  site.Say("w1", Progress{site.Granted("w1")->lease, {{1, {{"epoch", 0.5}, {"epochs", 2}}}}});
+  site.Say("w1", Progress{site.Granted("w1")->lease, 0, {{1, {{"epoch", 0.5}, {"epochs", 2}}}}});
   Json watched = site.Get("watch", {{"job", job}, {"after", 0}});
   EXPECT_EQ(watched["workers"], 1);
   EXPECT_EQ(watched["busy_workers"], 1);
@@ -130,10 +130,10 @@ TEST(QueriesTest, MetricsAreThoseOfAllAttemptsInOrder) {
   site.Join("w1");
   std::string job = site.Submit(kSmallRecipe);
   Lease lease = site.Granted("w1")->lease;
-  site.Say("w1", Progress{lease, {{1, {{"epoch", 1}, {"loss", 0.5}}}, {2, {{"epoch", 2}, {"loss", 0.25}}}}});
+  site.Say("w1", Progress{lease, 0, {{1, {{"epoch", 1}, {"loss", 0.5}}}, {2, {{"epoch", 2}, {"loss", 0.25}}}}});
   site.Abort("w1", "runner_lost", "it broke");
   ASSERT_NE(site.Granted("w1"), nullptr);
-  site.Say("w1", Progress{site.Granted("w1")->lease, {{1, {{"epoch", 1}, {"loss", 0.5}}}}});
+  site.Say("w1", Progress{site.Granted("w1")->lease, 0, {{1, {{"epoch", 1}, {"loss", 0.5}}}}});
   Json metrics = site.Get("metrics", {{"job", job}, {"step", "init"}});
   std::vector<double> epochs;
   for (const Json& point : metrics) epochs.push_back(point["epoch"]);

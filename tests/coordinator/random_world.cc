@@ -116,7 +116,7 @@ void RandomWorld::ZombieEvent(const std::string& name, const Lease& lease) {
     case 0: return Apply(FromAgent{name, FinishedBy(lease)});
     case 1: return Apply(FromAgent{name, SnapshotTaken{lease, 1, DigestOf("zombie"), {}}});
     case 2: return Apply(FromAgent{name, StepAborted{lease, "diverged", "zombie", 1}});
-    default: return Apply(FromAgent{name, Progress{lease, {{1, {{"epoch", 1}}}}}});
+    default: return Apply(FromAgent{name, Progress{lease, 0, {{1, {{"epoch", 1}}}}}});
   }
 }
 

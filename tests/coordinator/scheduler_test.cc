@@ -53,7 +53,7 @@ TEST(SchedulerTest, AWorkerThatReportsIsNotSilent) {
   h.Silence("w1");  // no heartbeats any more
   for (int64_t point = 1; point <= 10; ++point) {
     h.Pass(Millis(2'000));
-    h.FromWorker("w1", Progress{lease, {{point, {{"epoch", point}}}}});
+    h.FromWorker("w1", Progress{lease, 0, {{point, {{"epoch", point}}}}});
   }
   EXPECT_EQ(h.core->state().workers.count("w1"), 1u);
   EXPECT_EQ(h.StepNamed("a").attempts().size(), 1u);
@@ -88,7 +88,7 @@ TEST(SchedulerTest, RefusesAndCountsWhatAZombieReports) {
   h.Pass(Millis(6'000));
   Json manifest = ManifestOf(old.step);
   h.sent.clear();
-  for (const Message& message : std::vector<Message>{Progress{old, {{1, {{"epoch", 1}}}}}, SnapshotTaken{old, 1, DigestOf("x"), {}},
+  for (const Message& message : std::vector<Message>{Progress{old, 0, {{1, {{"epoch", 1}}}}}, SnapshotTaken{old, 1, DigestOf("x"), {}},
                                                      StepFinished{old, ArtifactOf(manifest), manifest, 5}, StepAborted{old, "diverged", "", 0}, Released{old, {}, {}, 0}}) {
     Actions actions = h.FromWorker("w1", message);
     EXPECT_TRUE(actions.rows.empty()) << TypeOf(message);
@@ -142,16 +142,13 @@ TEST(SchedulerTest, WaitsForMissingMetricPointsBeforeItAcknowledgesLaterOnes) {
   h.Join("w1");
   h.SubmitPlan("job", kOne);
   Lease lease = h.Granted("w1").lease;
-  Actions early = h.FromWorker("w1", Progress{lease, {{3, {{"epoch", 3}}}}});
+  Actions early = h.FromWorker("w1", Progress{lease, 2, {{3, {{"epoch", 3}}}}});
   EXPECT_TRUE(early.rows.empty());
   EXPECT_TRUE(early.sends.empty());
-  Actions whole = h.FromWorker("w1", Progress{lease, {{1, {{"epoch", 1}}}, {2, {{"epoch", 2}}}, {3, {{"epoch", 3}}}}});
+  Actions whole = h.FromWorker("w1", Progress{lease, 0, {{1, {{"epoch", 1}}}, {2, {{"epoch", 2}}}, {3, {{"epoch", 3}}}}});
   EXPECT_EQ(whole.rows.size(), 3u);
   EXPECT_EQ(LastSent<Ack>(whole.sends, "w1")->sequence, 3);
-  // Points that the agent itself dropped never come: it goes on without them.
-  h.FromWorker("w1", Progress{lease, {{9, {{"epoch", 9}}}}});
-  h.Pass(Millis(3'500));
-  EXPECT_EQ(h.FromWorker("w1", Progress{lease, {{9, {{"epoch", 9}}}}}).rows.size(), 1u);
+  EXPECT_EQ(h.FromWorker("w1", Progress{lease, 3, {{9, {{"epoch", 9}}}}}).rows.size(), 1u) << "the agent dropped those between";
 }
 
 struct RetryCase {

@@ -60,8 +60,8 @@ plant(older_snapshot_wins coordinator/scheduler_leases.cc
 
 plant(gap_is_acknowledged coordinator/scheduler_leases.cc
   "metric points are acknowledged although earlier ones are missing"
-  [==[bool gap = !progress.points.empty() &&]==]
-  [==[bool gap = !PLANTED && !progress.points.empty() &&]==])
+  [==[if (progress.after > hold.newest_point) return;]==]
+  [==[if (!PLANTED && progress.after > hold.newest_point) return;]==])
 
 plant(stale_is_not_counted coordinator/scheduler_leases.cc
   "refused messages of old leases are not counted"

@@ -48,6 +48,7 @@ void Outbox::Acknowledge(const Ack& ack) {
     return;
   }
   if (ack.of == "progress") {
+    item.acknowledged = std::max(item.acknowledged, ack.sequence);
     while (!item.points.empty() && item.points.front().sequence <= ack.sequence) item.points.pop_front();
   } else if (ack.of == "snapshot_taken" && item.snapshot && item.snapshot->sequence <= ack.sequence) {
     item.snapshot.reset();
@@ -63,16 +64,17 @@ void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vecto
   bool repeat = again && IsDue(item.oldest_sent, now);
   if (!repeat && !(fresh && (waited || item.end))) return;
   if (repeat || !again) item.oldest_sent = now;
-  Progress progress{lease, {}};
+  // What comes after points that are on their way is worth nothing without them; dropped points are nobody's loss.
+  Progress progress{lease, again && !repeat ? item.sent_sequence : item.acknowledged, {}};
   for (const MetricPoint& point : item.points) {
     if (!repeat && point.sequence <= item.sent_sequence) continue;
     if (progress.points.size() == kMaxPointsPerMessage) {
-      out.push_back(progress);
-      progress.points.clear();
+      int64_t last = progress.points.back().sequence;
+      out.push_back(std::exchange(progress, Progress{lease, last, {}}));
     }
     progress.points.push_back(point);
   }
-  if (!progress.points.empty()) out.push_back(std::move(progress));
+  out.push_back(std::move(progress));
   item.sent_sequence = item.points.back().sequence;
   item.points_sent = now;
 }

@@ -50,6 +50,7 @@ class Outbox {
   struct Item {
     int64_t next_sequence = 1;
     std::deque<MetricPoint> points;
+    int64_t acknowledged = 0;   // points up to here are durable at the coordinator
     int64_t sent_sequence = 0;  // points up to here were sent at least once since the last Welcome
     std::optional<Millis> points_sent;
     std::optional<Millis> oldest_sent;  // when the first of `points`, or one before it, was sent last

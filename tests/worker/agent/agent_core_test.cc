@@ -328,7 +328,7 @@ TEST_F(AgentCoreTest, EndlessErrorMessagesAreCut) {
 TEST_F(AgentCoreTest, ProgressAndSnapshotsCarryTheLease) {
   Run();
   EXPECT_EQ(Sent<Progress>(Report(StepProgress{{{"epoch", 0.5}}})),
-            (std::vector<Progress>{{kLease, {{1, {{"epoch", 0.5}}}}}}));
+            (std::vector<Progress>{{kLease, 0, {{1, {{"epoch", 0.5}}}}}}));
   EXPECT_EQ(Sent<SnapshotTaken>(Report(StepSnapshot{DigestOf("s"), 3})),
             (std::vector<SnapshotTaken>{{kLease, 1, DigestOf("s"), Json(3)}}));
 }

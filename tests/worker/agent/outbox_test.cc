@@ -25,6 +25,15 @@ std::vector<int64_t> SequencesOf(const std::vector<Message>& messages) {
   return sequences;
 }
 
+// Of each message: the point that the coordinator must have.
+std::vector<int64_t> AftersOf(const std::vector<Message>& messages) {
+  std::vector<int64_t> afters;
+  for (const Message& message : messages) {
+    if (auto* progress = std::get_if<Progress>(&message)) afters.push_back(progress->after);
+  }
+  return afters;
+}
+
 using Types = std::vector<std::string>;
 using Sequences = std::vector<int64_t>;
 
@@ -69,6 +78,32 @@ TEST(OutboxTest, PointsAreRepeatedAlsoWhileNewOnesKeepComing) {
   EXPECT_EQ(SequencesOf(outbox.Due(Millis(860))), Sequences{2});
   EXPECT_EQ(*outbox.NextDue(), Millis(1000));
   EXPECT_EQ(SequencesOf(outbox.Due(Millis(1000))), (Sequences{1, 2}));
+}
+
+TEST(OutboxTest, AMessageSaysWhichPointGoesBeforeIt) {
+  Outbox outbox;
+  for (size_t i = 0; i < kMaxPointsPerMessage + 1; ++i) outbox.AddPoint(kLease, Point(0.5));
+  int64_t full = static_cast<int64_t>(kMaxPointsPerMessage);
+  EXPECT_EQ(AftersOf(outbox.Due(Millis(0))), (Sequences{0, full}));
+  outbox.AddPoint(kLease, Point(0.5));
+  EXPECT_EQ(AftersOf(outbox.Due(Millis(200))), Sequences{full + 1}) << "the earlier ones are on their way";
+  outbox.Acknowledge({kLease, "progress", 5});
+  EXPECT_EQ(AftersOf(outbox.Due(Millis(1000))), Sequences{5}) << "from the first that is not acknowledged";
+  outbox.Acknowledge({kLease, "progress", full + 2});
+  outbox.AddPoint(kLease, Point(0.5));
+  EXPECT_EQ(AftersOf(outbox.Due(Millis(1200))), Sequences{full + 2});
+  outbox.SendAllAgain();
+  EXPECT_EQ(AftersOf(outbox.Due(Millis(1300))), Sequences{full + 2});
+}
+
+TEST(OutboxTest, DroppedPointsAreNotWaitedFor) {
+  Outbox outbox;
+  outbox.AddPoint(kLease, Point(0.5));
+  outbox.Due(Millis(0));  // on its way, then dropped here
+  for (size_t i = 0; i < kMaxWaitingPoints; ++i) outbox.AddPoint(kLease, Point(1));
+  auto due = outbox.Due(Millis(200));
+  EXPECT_EQ(SequencesOf(due)[0], 2);
+  EXPECT_EQ(AftersOf(due)[0], 0);
 }
 
 TEST(OutboxTest, RepeatsPointsThatAreNotAcknowledged) {
