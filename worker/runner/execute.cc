@@ -1,5 +1,7 @@
 #include "worker/runner/execute.h"
 
+#include <torch/version.h>
+
 #include <new>
 
 #include "model/architectures.h"
@@ -115,6 +117,14 @@ Status WarmUp(const std::string& device, int threads) {
     return Error{ErrorCode::kInternal, std::string("warm-up on ") + device + ": " + e.what()};
   }
   return Ok();
+}
+
+std::string Libraries() {
+#ifdef __clang__
+  return "libtorch " TORCH_VERSION ", clang " __clang_version__;
+#else
+  return "libtorch " TORCH_VERSION ", gcc " __VERSION__;
+#endif
 }
 
 }  // namespace pare::runner

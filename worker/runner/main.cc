@@ -73,7 +73,7 @@ int Main(const Arguments& arguments) {
 int main(int argc, char** argv) {
   pare::runner::Arguments arguments;
   CLI::App app("pare-runner: executes compression steps for a pare-worker, which starts it; not for use by hand");
-  app.set_version_flag("--version", std::string(pare::kPareVersion));
+  app.set_version_flag("--version", std::string(pare::kPareVersion) + " (" + pare::runner::Libraries() + ")");
   app.add_option("--fd", arguments.fd, "socket to the agent");
   app.add_option("--threads", arguments.threads, "threads for arithmetic; never changes a result")->check(CLI::Range(1, 1024));
   app.add_option("--device", arguments.device, "cpu, cuda or cuda:N");

@@ -68,7 +68,11 @@ class Pare:
         if os.path.exists("/proc/cpuinfo"):
             with open("/proc/cpuinfo", encoding="utf-8") as info:
                 cpu = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), cpu)
-        return f"{cpu}, {os.cpu_count()} processors, {platform.system()}; {self.call('version').splitlines()[0]}"
+        runner = subprocess.run([os.path.join(self.options.bin, "pare-runner"), "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        libraries = runner[runner.find("(") + 1:runner.rfind(")")]
+        commit = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True).stdout.strip()
+        return (f"{cpu}, {os.cpu_count()} processors, {platform.system()}; {self.call('version').splitlines()[0]}, commit {commit or 'unknown'}; "
+                f"{libraries}")
 
 
 def cell(values, unit=""):
