@@ -5,7 +5,7 @@
 
 #include "common/files.h"
 #include "model/finite.h"
-#include "model/initialize.h"
+#include "model/published.h"
 #include "model/safetensors.h"
 #include "recipes/model_section.h"
 #include "recipes/schema.h"
@@ -131,10 +131,13 @@ Result<OutsideModel> FromFiles(const OutsideReference& reference, const data::Da
   ASSIGN_OR_RETURN(std::string text, ReadFile(path));
   auto tensors = model::DecodeSafetensors(std::as_bytes(std::span(text)), nullptr);
   if (!tensors.ok()) return tensors.error().With(path);
-  if (Status fits = model::CheckWeights(info, *tensors); !fits.ok()) return WithClasses(fits.error(), model.graph, *tensors).With(path);
-  if (Status finite = model::CheckFinite(*tensors); !finite.ok()) {
+  auto fitted = model::FitWeights(model.graph, info, *tensors, 0);
+  if (!fitted.ok()) return WithClasses(fitted.error(), model.graph, *tensors).With(path);
+  if (fitted->new_head) return Error{ErrorCode::kInvalid, path + ": there are no weights of '" + model.graph.output + "', the last layer: a teacher has learned the task"};
+  if (Status finite = model::CheckFinite(fitted->tensors); !finite.ok()) {
     return Error{ErrorCode::kInvalid, path + ": " + finite.error().message + ": its training diverged or it is damaged; name another teacher"};
   }
+  if (!fitted->notes.empty()) text = model::EncodeSafetensors(fitted->tensors);
   model.weights = DigestOf(std::string_view(text));
   bytes[model.weights] = std::move(text);
   return model;

@@ -2,12 +2,13 @@
 
 #include <sys/stat.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
 #include "common/files.h"
 #include "model/finite.h"
-#include "model/initialize.h"
+#include "model/published.h"
 #include "model/safetensors.h"
 #include "recipes/model_section.h"
 
@@ -131,17 +132,28 @@ Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& r
   section.erase("weights");
   auto graph = recipes::BuildModelSection(std::move(section), inputs.data);
   auto info = graph.ok() ? model::Analyze(*graph) : Result<model::GraphInfo>(Error{});
-  if (Status fits = info.ok() ? model::CheckWeights(*info, *tensors) : Ok(); !fits.ok()) {
-    Error error = fits.error().With(recipe.weights_path());
-    error.code = ErrorCode::kInvalid;
-    error.message += ": name the architecture that the weights were made with";
-    return BadInput(error, recipe, recipe_path, "/model/weights");
+  model::FittedWeights fitted{.tensors = *tensors};
+  if (info.ok()) {
+    auto fits = model::FitWeights(*graph, *info, *tensors, recipe.tree().value("seed", uint64_t{0}));
+    if (!fits.ok()) {
+      Error error = fits.error().With(recipe.weights_path());
+      error.code = ErrorCode::kInvalid;
+      error.message += ": name the architecture that the weights were made with";
+      return BadInput(error, recipe, recipe_path, "/model/weights");
+    }
+    fitted = *std::move(fits);
+    if (fitted.new_head && !recipe.tree().contains("train")) {
+      Error error{ErrorCode::kInvalid, recipe.weights_path() + ": there are no weights of '" + graph->output + "', the last layer, so it has to learn: add a section train"};
+      return BadInput(error, recipe, recipe_path, "/model/weights");
+    }
   }
-  if (Status finite = model::CheckFinite(*tensors); !finite.ok()) {
+  if (Status finite = model::CheckFinite(fitted.tensors); !finite.ok()) {
     Error error = finite.error().With(recipe.weights_path());
     error.message += ": its training diverged or the file is damaged; give other weights, or leave them out to train from new ones";
     return BadInput(error, recipe, recipe_path, "/model/weights");
   }
+  if (!fitted.notes.empty()) *text = model::EncodeSafetensors(fitted.tensors);
+  for (const std::string& note : fitted.notes) std::fprintf(stderr, "note: %s: %s\n", recipe.weights_path().c_str(), note.c_str());
   inputs.weights = DigestOf(std::string_view(*text));
   inputs.weights_bytes = *std::move(text);
   return inputs;
