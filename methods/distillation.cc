@@ -26,9 +26,21 @@ std::string NodesOf(const Graph& graph) {
   return list + (graph.nodes.size() > kShown + 1 ? ", …" : "");
 }
 
-Status CheckNode(const Graph& graph, const std::string& name, const std::string& whose) {
+// That the graph has the node. That of an attention's scores is added to it.
+Status ProvideNode(Graph& graph, const std::string& name, const std::string& whose) {
   const Node* node = graph.Find(name);
   if (node != nullptr && node->op != OpType::kInput) return Ok();
+  if (name.ends_with(kScores)) {
+    std::string base = name.substr(0, name.size() - kScores.size());
+    const Node* attention = graph.Find(base);
+    if (attention != nullptr && attention->op == OpType::kAttention) {
+      Node scores{name, OpType::kAttentionScores, attention->inputs, {.heads = attention->attributes.heads}};
+      scores.inputs.erase(scores.inputs.begin() + 2);  // the value
+      graph.nodes.push_back(std::move(scores));
+      return Ok();
+    }
+    if (attention != nullptr) return Error{ErrorCode::kInvalid, "match: " + base + " of the " + whose + " is " + std::string(model::ToString(attention->op)) + ", only attention has scores"};
+  }
   return Error{ErrorCode::kInvalid, "match: the " + whose + " has no node '" + name + "'. Allowed: " + NodesOf(graph)};
 }
 
@@ -69,13 +81,15 @@ Status CheckTeacher(const Graph& student, const Graph& teacher, const std::strin
 }
 
 Result<Matching> MatchNodes(const Graph& student, const Graph& teacher, const std::map<std::string, std::string>& match) {
-  ASSIGN_OR_RETURN(GraphInfo student_info, model::Analyze(student));
-  ASSIGN_OR_RETURN(GraphInfo teacher_info, model::Analyze(teacher));
-  Matching matching{student, {}, {}};
+  Matching matching{student, teacher, {}, {}};
   for (const auto& [from, to] : match) {
-    TRY(CheckNode(student, from, "student"));
-    TRY(CheckNode(teacher, to, "teacher"));
-    const Shape &own = ShapeOf(student, student_info, from), &target = ShapeOf(teacher, teacher_info, to);
+    TRY(ProvideNode(matching.student, from, "student"));
+    TRY(ProvideNode(matching.teacher, to, "teacher"));
+  }
+  ASSIGN_OR_RETURN(GraphInfo student_info, model::Analyze(matching.student));
+  ASSIGN_OR_RETURN(GraphInfo teacher_info, model::Analyze(matching.teacher));
+  for (const auto& [from, to] : match) {
+    const Shape &own = ShapeOf(matching.student, student_info, from), &target = ShapeOf(matching.teacher, teacher_info, to);
     Shape adapted = own;
     if (own.size() == target.size()) adapted[WidthAxis(own)] = target[WidthAxis(target)];
     if (adapted != target) {

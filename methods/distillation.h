@@ -19,10 +19,14 @@ Status CheckTeacher(const model::Graph& student, const model::Graph& teacher, co
 // the student's node (linear for features and sequences, a convolution of 1x1 for images), which is learned with the rest
 // and dropped afterwards (Romero et al. 2015, "FitNets", section 2.2). The student's own nodes and their order stay.
 struct Matching {
-  model::Graph student;
+  model::Graph student, teacher;
   std::vector<std::string> student_taps, teacher_taps;  // values to be made equal, pair by pair
 };
 inline constexpr std::string_view kProjectionPrefix = "match.";
+
+// "NODE.scores" of an attention NODE: how much its heads attend to what, before the softmax, keys that a mask ignores being 0
+// (Jiao et al. 2020, "TinyBERT", equation 7). Both graphs get a node that computes them; heads are joined as channels are.
+inline constexpr std::string_view kScores = ".scores";
 
 // `match`: node of the student → node of the teacher. kInvalid: a node that is not there; shapes that differ in more than
 // features (sequence length, height, width).

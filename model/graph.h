@@ -27,9 +27,9 @@ enum class OpType : uint8_t {
   kRelu, kGelu, kTanh, kSigmoid, kSilu, kSoftmax,
   kMaxPool2d, kAvgPool2d, kGlobalAvgPool2d,
   kFlatten, kReshape, kAdd, kConcat, kDropout, kEmbedding, kAttention, kScale,
-  kPositions, kSegments, kKeyMask, kFirst, kSequenceMean,
+  kPositions, kSegments, kKeyMask, kFirst, kSequenceMean, kAttentionScores,
 };
-inline constexpr int kOpTypeCount = 27;
+inline constexpr int kOpTypeCount = 28;
 
 std::string_view ToString(OpType type);  // "linear", "conv2d", "batch_norm2d", …
 Result<OpType> OpTypeFromString(std::string_view name);
@@ -64,7 +64,9 @@ struct Attributes {
   double factor = 1.0;                                // scale: the value is factor · input
   int64_t heads = 1;                                  // attention: inputs are query, key, value [, key mask]; each
                                                       // [sequence, width]; softmax(q kᵀ/√(width/heads)) v per head, over
-                                                      // keys whose mask is not zero
+                                                      // keys whose mask is not zero.
+                                                      // attention_scores: inputs are query, key [, key mask]; the value,
+                                                      // [heads, queries, keys], is q kᵀ/√(width/heads), 0 where the mask is
   Encoding encoding = Encoding::kDense;               // linear, conv2d, embedding: of the weight
   Activations activations = Activations::kFloat;      // linear, conv2d, embedding: of the input, with an encoding
   int64_t bits = 8;                                   // linear, conv2d, embedding: of a code, encoding codebook

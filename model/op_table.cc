@@ -159,6 +159,15 @@ Result<Shape> InferAttention(const Attributes& a, Inputs in) {
   return Shape{in[0][0], in[2][1]};
 }
 
+Result<Shape> InferAttentionScores(const Attributes& a, Inputs in) {
+  if (in[0].size() != 2 || in[1].size() != 2 || in[0][1] != in[1][1]) {
+    return Bad("query and key are [sequence, width] of one width, found " + ToString(in[0]) + " and " + ToString(in[1]));
+  }
+  if (a.heads < 1 || in[0][1] % a.heads != 0) return Bad("heads (" + std::to_string(a.heads) + ") must divide the width");
+  if (in.size() == 3 && in[2] != Shape{in[1][0]}) return Bad("key mask must be [" + std::to_string(in[1][0]) + "]");
+  return Shape{a.heads, in[0][0], in[1][0]};
+}
+
 Result<Shape> InferIds(const Attributes&, Inputs in) {
   if (in[0].size() != 1) return Bad("takes a sequence of ids, but its input is " + ToString(in[0]));
   return in[0];
@@ -227,6 +236,8 @@ int64_t ConvCost(const Attributes& a, Inputs, const Shape& out) {
 int64_t PoolCost(const Attributes& a, Inputs, const Shape& out) { return ElementCount(out) * a.kernel_h * a.kernel_w; }
 int64_t AttentionCost(const Attributes&, Inputs in, const Shape&) { return in[0][0] * in[1][0] * (in[0][1] + in[2][1]); }
 
+int64_t AttentionScoresCost(const Attributes&, Inputs in, const Shape&) { return in[0][0] * in[1][0] * in[0][1]; }
+
 int64_t SequenceMeanCost(const Attributes&, Inputs in, const Shape&) { return ElementCount(in[0]); }
 
 constexpr int kMany = 64;
@@ -266,6 +277,7 @@ const std::array<OpRow, kOpTypeCount>& Rows() {
       {OpType::kKeyMask, "key_mask", 1, 1, {"id"}, InferIds, nullptr, NoCost},
       {OpType::kFirst, "first", 1, 1, {}, InferFirst, nullptr, NoCost},
       {OpType::kSequenceMean, "sequence_mean", 1, 2, {}, InferSequenceMean, nullptr, SequenceMeanCost},
+      {OpType::kAttentionScores, "attention_scores", 2, 3, {"heads"}, InferAttentionScores, nullptr, AttentionScoresCost},
   }};
   return rows;
 }

@@ -12,7 +12,7 @@ constexpr Field kFields[] = {
     {"distill", "teacher_model", "section", "", 0, 0, "", "", "architecture of a teacher that is a .safetensors file, as in model; default: the recipe's", "{architecture: resnet20}"},
     {"distill", "temperature", "number", "2", 0.01, 1000, "", "", "softens the teacher's answers; its square scales the gradient", "4"},
     {"distill", "hardness", "number", "0.5", 0, 1, "", "", "weight of the teacher; the labels have the rest", "0.9"},
-    {"distill", "match", "map", "{}", 0, 0, "", "", "nodes of the student, each with the node of the teacher whose values it shall reproduce; different widths are joined by a learned projection", "{fc1: fc2}"},
+    {"distill", "match", "map", "{}", 0, 0, "", "", "nodes of the student, each with the node of the teacher whose values it shall reproduce; NODE.scores: of an attention block; different widths are joined by a learned projection", "{fc1: fc2}"},
     {"distill", "match_weight", "number", "1", 0, 1e6, "", "", "match: weight of the mean squared difference", "0.1"},
     {"distill", "rewind", "name", "\"none\"", 0, 0, "none,weights", "", "weights: start again from earlier weights under the present masks", "weights"},
     {"distill", "to", "rewind", "", 0, 0, "", "epoch", "rewind: the epoch of train whose weights come back; default: init", "init"},

@@ -60,6 +60,29 @@ TEST(MatchNodesTest, ImagesAreProjectedByTheirChannels) {
   EXPECT_EQ(matching->student.nodes.back().attributes.out_channels, 8);
 }
 
+Graph Encoder(int64_t layers, int64_t hidden, int64_t heads) {
+  return Build("encoder", {{"vocabulary", 30}, {"length", 6}, {"layers", layers}, {"hidden", hidden}, {"heads", heads}, {"intermediate", 8}, {"padding", 0}}, {6}, 3);
+}
+
+TEST(MatchNodesTest, ScoresOfAttentionAreNodesOfTheirOwn) {
+  Graph student = Encoder(1, 8, 2), teacher = Encoder(2, 16, 4);
+  const std::string own = "encoder.layer.0.attention.self.scores", its = "encoder.layer.1.attention.self.scores";
+  Result<Matching> matching = MatchNodes(student, teacher, {{own, its}});
+  ASSERT_TRUE(matching.ok()) << matching.error().message;
+  const model::Node* scores = matching->teacher.Find(its);
+  ASSERT_NE(scores, nullptr);
+  EXPECT_EQ(scores->op, OpType::kAttentionScores);
+  const model::Node* attention = teacher.Find("encoder.layer.1.attention.self");
+  EXPECT_EQ(scores->inputs, (std::vector<std::string>{attention->inputs[0], attention->inputs[1], attention->inputs[3]}));
+  // Two heads become four by a convolution of 1x1 over the maps.
+  EXPECT_EQ(matching->student_taps, std::vector<std::string>{"match." + own});
+  EXPECT_EQ(matching->student.nodes.back().op, OpType::kConv2d);
+  EXPECT_EQ(matching->student.nodes.back().attributes.in_channels, 2);
+  EXPECT_EQ(matching->student.nodes.back().attributes.out_channels, 4);
+  EXPECT_EQ(matching->student.output, student.output);
+  EXPECT_NE(MessageOf(MatchNodes(student, teacher, {{"pooler.dense.scores", its}}).error()).find("pooler.dense of the student is linear, only attention has scores"), std::string::npos);
+}
+
 TEST(MatchNodesTest, NamesNodesThatAreNotThereAndShapesThatNoProjectionJoins) {
   Graph student = Build("mlp"), teacher = Build("lenet5");
   EXPECT_NE(MessageOf(MatchNodes(student, teacher, {{"fc7", "fc1"}}).error()).find("the student has no node 'fc7'"), std::string::npos);

@@ -95,6 +95,7 @@ std::vector<Case> Cases() {
       {OpType::kFirst, {}, {{7, 4}}, {4}, 0, 0},
       {OpType::kSequenceMean, {}, {{7, 4}}, {4}, 0, 28},
       {OpType::kSequenceMean, {}, {{7, 4}, {7}}, {4}, 0, 28},
+      {OpType::kAttentionScores, heads, {{12, 16}, {10, 16}, {10}}, {4, 12, 10}, 0, 12 * 10 * 16},
   };
 }
 
@@ -192,6 +193,8 @@ TEST(AnalyzeTest, WhatDoesNotFitNamesTheNodeAndTheShapes) {
       {OpType::kAttention, set([](Attributes& a) { a.heads = 3; }), {{2, 4}, {2, 4}, {2, 4}}, "heads (3) must divide the width"},
       {OpType::kAttention, {}, {{2, 4}, {3, 4}, {2, 4}}, "do not fit"},
       {OpType::kAttention, {}, {{2, 4}, {3, 4}, {3, 4}, {2}}, "key mask must be [3]"},
+      {OpType::kAttentionScores, {}, {{2, 4}, {3, 4}, {2}}, "key mask must be [3]"},
+      {OpType::kAttentionScores, {}, {{2, 4}, {3, 5}}, "of one width"},
       {OpType::kEmbedding, set([](Attributes& a) { a.vocabulary = a.dimension = 2, a.deviation = 0; }), {{2}}, "deviation must be above 0"},
       {OpType::kPositions, {}, {{2, 4}}, "takes a sequence of ids, but its input is [2, 4]"},
       {OpType::kSegments, set([](Attributes& a) { a.segments = 0; }), {{4}}, "segments must be at least 1"},

@@ -236,6 +236,7 @@ constexpr Kernel kTable[] = {
     {OpType::kKeyMask, kernels::KeyMaskForward, Nothing},
     {OpType::kFirst, kernels::FirstForward, kernels::FirstBackward},
     {OpType::kSequenceMean, kernels::SequenceMeanForward, kernels::SequenceMeanBackward},
+    {OpType::kAttentionScores, kernels::AttentionScoresForward, kernels::AttentionScoresBackward},
 };
 static_assert(std::size(kTable) == model::kOpTypeCount, "every operator of model/graph.h needs a row here");
 

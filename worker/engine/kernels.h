@@ -98,6 +98,8 @@ void EmbeddingForward(ShardState&, NodeState&);
 void EmbeddingBackward(ShardState&, NodeState&);
 void AttentionForward(ShardState&, NodeState&);
 void AttentionBackward(ShardState&, NodeState&);
+void AttentionScoresForward(ShardState&, NodeState&);
+void AttentionScoresBackward(ShardState&, NodeState&);
 // Sequences: worker/engine/kernels_sequence.cc.
 void PositionsForward(ShardState&, NodeState&);
 void SegmentsForward(ShardState&, NodeState&);

@@ -30,6 +30,12 @@ at::Tensor JoinHeads(const at::Tensor& t, int64_t n, int64_t heads) {
   return t.reshape({n, heads, s, d}).transpose(1, 2).reshape({n, s, heads * d});
 }
 
+// Of q and k as SplitHeads leaves them, [n · heads, s, d].
+double ScoreScale(const at::Tensor& q) { return 1.0 / std::sqrt(static_cast<double>(q.size(2))); }
+at::Tensor Scores(const at::Tensor& q, const at::Tensor& k) { return at::bmm(q, k.transpose(1, 2)).mul_(ScoreScale(q)); }
+// Key mask [n, s], zero is "ignore": which scores are.
+at::Tensor Dropped(const at::Tensor& mask, int64_t heads) { return mask.eq(0).unsqueeze(1).repeat_interleave(heads, 0); }
+
 }  // namespace
 
 at::Tensor Rows(const at::Tensor& t) { return t.dim() == 2 ? t : t.reshape({-1, t.size(-1)}); }
@@ -155,11 +161,8 @@ void EmbeddingBackward(ShardState&, NodeState& n) {
 void AttentionForward(ShardState& shard, NodeState& n) {
   int64_t heads = n.node->attributes.heads, batch = shard.Input(n, 0).size(0);
   at::Tensor q = SplitHeads(shard.Input(n, 0), heads), k = SplitHeads(shard.Input(n, 1), heads), v = SplitHeads(shard.Input(n, 2), heads);
-  at::Tensor scores = at::bmm(q, k.transpose(1, 2)).mul_(1.0 / std::sqrt(static_cast<double>(q.size(2))));
-  if (n.inputs.size() == 4) {  // key mask [n, s]: zero is "ignore"
-    at::Tensor drop = shard.Input(n, 3).eq(0).unsqueeze(1).repeat_interleave(heads, 0);
-    scores.masked_fill_(drop, -1e30);
-  }
+  at::Tensor scores = Scores(q, k);
+  if (n.inputs.size() == 4) scores.masked_fill_(Dropped(shard.Input(n, 3), heads), -1e30);
   at::Tensor p = at::softmax(scores, -1);
   n.saved = {q, k, v, p};
   n.value = JoinHeads(at::bmm(p, v), batch, heads);
@@ -170,10 +173,31 @@ void AttentionBackward(ShardState& shard, NodeState& n) {
   const at::Tensor &q = n.saved[0], &k = n.saved[1], &v = n.saved[2], &p = n.saved[3];
   at::Tensor dy = SplitHeads(n.gradient, heads);
   at::Tensor dp = at::bmm(dy, v.transpose(1, 2));
-  at::Tensor ds = at::_softmax_backward_data(dp, p, -1, at::kFloat).mul_(1.0 / std::sqrt(static_cast<double>(q.size(2))));
+  at::Tensor ds = at::_softmax_backward_data(dp, p, -1, at::kFloat).mul_(ScoreScale(q));
   if (shard.Wants(n, 0)) shard.AddGrad(n, 0, JoinHeads(at::bmm(ds, k), batch, heads));
   if (shard.Wants(n, 1)) shard.AddGrad(n, 1, JoinHeads(at::bmm(ds.transpose(1, 2), q), batch, heads));
   if (shard.Wants(n, 2)) shard.AddGrad(n, 2, JoinHeads(at::bmm(p.transpose(1, 2), dy), batch, heads));
+}
+
+void AttentionScoresForward(ShardState& shard, NodeState& n) {
+  int64_t heads = n.node->attributes.heads;
+  at::Tensor q = SplitHeads(shard.Input(n, 0), heads), k = SplitHeads(shard.Input(n, 1), heads), drop;
+  at::Tensor scores = Scores(q, k);
+  if (n.inputs.size() == 3) {
+    drop = Dropped(shard.Input(n, 2), heads);
+    scores.masked_fill_(drop, 0.0);
+  }
+  n.saved = {q, k, drop};
+  n.value = scores.reshape({-1, heads, q.size(1), k.size(1)});
+}
+
+void AttentionScoresBackward(ShardState& shard, NodeState& n) {
+  int64_t heads = n.node->attributes.heads, batch = n.gradient.size(0);
+  const at::Tensor &q = n.saved[0], &k = n.saved[1], &drop = n.saved[2];
+  at::Tensor ds = n.gradient.reshape({batch * heads, q.size(1), k.size(1)}).mul(ScoreScale(q));
+  if (drop.defined()) ds.masked_fill_(drop, 0.0);
+  if (shard.Wants(n, 0)) shard.AddGrad(n, 0, JoinHeads(at::bmm(ds, k), batch, heads));
+  if (shard.Wants(n, 1)) shard.AddGrad(n, 1, JoinHeads(at::bmm(ds.transpose(1, 2), q), batch, heads));
 }
 
 }  // namespace pare::engine::kernels

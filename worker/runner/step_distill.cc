@@ -90,6 +90,7 @@ Status TeachInTheLoop(StepContext& context, const DistillOptions& options, Train
   engine::NetworkOptions network_options;
   network_options.shards = static_cast<int>(plan.options.shards);
   network_options.max_batch = plan.options.batch_size;
+  storage::Checkpoint network_of = teacher->checkpoint;  // tensors are shared
   if (!options.match.empty()) {
     ASSIGN_OR_RETURN(methods::Matching matching, methods::MatchNodes(plan.from.graph, teacher->checkpoint.graph, options.match));
     ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(matching.student));
@@ -97,8 +98,9 @@ Status TeachInTheLoop(StepContext& context, const DistillOptions& options, Train
     plan.graph = std::move(matching.student);
     plan.taps = std::move(matching.student_taps);
     network_options.taps = std::move(matching.teacher_taps);
+    network_of.graph = std::move(matching.teacher);
   }
-  ASSIGN_OR_RETURN(auto network, TeacherNetwork(context, teacher->checkpoint, network_options));
+  ASSIGN_OR_RETURN(auto network, TeacherNetwork(context, network_of, network_options));
   plan.teacher = NewLoopTeacher(std::move(network), name, options);
   return Ok();
 }

@@ -48,7 +48,7 @@ Graph GraphOf(const Case& c) {
     };
     before("a");
     std::vector<std::string> inputs = {"a"};
-    size_t count = c.op == OpType::kAttention ? 3 : c.op == OpType::kAdd || c.op == OpType::kConcat ? 2 : 1;
+    size_t count = c.op == OpType::kAttention ? 3 : c.op == OpType::kAttentionScores || c.op == OpType::kAdd || c.op == OpType::kConcat ? 2 : 1;
     for (const char* name : {"b", "c"}) {
       if (inputs.size() == count) break;
       before(name);
@@ -93,6 +93,7 @@ std::vector<Case> Cases() {
       {"dropout", OpType::kDropout, {.probability = 0.4}, {8}},
       {"embedding", OpType::kEmbedding, {.vocabulary = 7, .dimension = 4}, {5}},
       {"attention", OpType::kAttention, {.heads = 2}, {5, 6}},
+      {"attention_scores", OpType::kAttentionScores, {.heads = 2}, {5, 6}},
       {"scale", OpType::kScale, {.factor = -1.75}, {6}},
       {"positions", OpType::kPositions, {}, {5}},
       {"segments", OpType::kSegments, {.id = 3, .segments = 3}, {5}},

@@ -197,5 +197,87 @@ TEST_F(TapTest, SamplesWithoutLabelCountNowhere) {
   EXPECT_EQ(result.correct, alone.correct);
 }
 
+// An encoder whose second sample ends in padding, with a node for what its heads attend to.
+class ScoresTest : public testing::Test {
+ protected:
+  static constexpr int64_t kSamples = 2, kLength = 5, kHeads = 2, kWidth = 8;
+  void SetUp() override {
+    Json fields = {{"vocabulary", 11}, {"length", kLength}, {"layers", 1}, {"hidden", kWidth}, {"heads", kHeads}, {"intermediate", 8}, {"padding", 0}, {"dropout", 0}};
+    graph_ = *model::BuildArchitecture("encoder", fields, {kLength}, 3);
+    const model::Node attention = *graph_.Find("encoder.layer.0.attention.self");
+    ASSERT_EQ(attention.inputs.size(), 4u);
+    query_ = attention.inputs[0], key_ = attention.inputs[1];
+    graph_.nodes.push_back({"scores", model::OpType::kAttentionScores, {query_, key_, attention.inputs[3]}, {.heads = kHeads}});
+    NetworkOptions options;
+    options.shards = 2;
+    options.taps = {query_, key_, "scores"};
+    model::GraphInfo info = *model::Analyze(graph_);
+    model::TensorMap weights = model::InitializeWeights(graph_, info, 5);
+    for (const std::string& name : {query_ + ".weight", key_ + ".weight"}) {
+      for (float& w : weights[name].mutable_values<float>()) w *= 30;  // far from zero
+    }
+    network_ = *Network::Create(graph_, weights, options);
+  }
+
+  std::vector<float> x_ = {4, 5, 6, 7, 8, 1, 2, 3, 0, 0};
+  model::Graph graph_;
+  std::string query_, key_;
+  std::unique_ptr<Network> network_;
+};
+
+TEST_F(ScoresTest, AreScaledProductsAndZeroWherePaddingIs) {
+  std::vector<float> logits(kSamples * 3), q(kSamples * kLength * kWidth), k(q.size()), scores(kSamples * kHeads * kLength * kLength);
+  std::vector<std::span<float>> taps = {q, k, scores};
+  SampleSource samples = [&](int64_t first, int64_t count, std::span<float> out) { std::copy_n(x_.begin() + first * kLength, count * kLength, out.begin()); };
+  network_->Observe(samples, kSamples, logits, taps);
+  constexpr int64_t kPart = kWidth / kHeads;
+  double largest = 0;
+  for (int64_t n = 0; n < kSamples; ++n) {
+    for (int64_t h = 0; h < kHeads; ++h) {
+      for (int64_t a = 0; a < kLength; ++a) {
+        for (int64_t b = 0; b < kLength; ++b) {
+          double sum = 0;
+          for (int64_t d = h * kPart; d < (h + 1) * kPart; ++d) {
+            sum += static_cast<double>(q[static_cast<size_t>((n * kLength + a) * kWidth + d)]) * k[static_cast<size_t>((n * kLength + b) * kWidth + d)];
+          }
+          double expected = x_[static_cast<size_t>(n * kLength + b)] == 0 ? 0 : sum / 2;  // √4
+          EXPECT_NEAR(scores[static_cast<size_t>(((n * kHeads + h) * kLength + a) * kLength + b)], expected, 1e-5);
+          largest = std::max(largest, std::abs(expected));
+        }
+      }
+    }
+  }
+  EXPECT_GT(largest, 0.1);
+}
+
+TEST_F(ScoresTest, MatchingThemBackwardEqualsFiniteDifferences) {
+  std::vector<float> target(kSamples * kHeads * kLength * kLength);
+  for (size_t i = 0; i < target.size(); ++i) target[i] = static_cast<float>(std::cos(2.3 * static_cast<double>(i)));
+  std::vector<int64_t> labels = {1, 2};
+  NetworkOptions options;
+  options.taps = {"scores"};
+  auto network = *Network::Create(graph_, network_->Weights(), options);
+  LossOptions loss_options{.tap_targets = {target}, .tap_weight = 2.0};
+  auto loss = [&] { return network->TrainBatch(x_, labels, {}, loss_options).loss; };
+  loss();
+  std::vector<float> gradients(network->gradients().begin(), network->gradients().end());
+  for (const ParameterSlice& slice : network->layout()) {
+    if (slice.name != query_ + ".weight" && slice.name != key_ + ".weight") continue;
+    double largest = 0;
+    for (int64_t i = 0; i < slice.size; ++i) largest = std::max(largest, std::abs(static_cast<double>(gradients[static_cast<size_t>(slice.offset + i)])));
+    EXPECT_GT(largest, 1e-3) << slice.name;
+    for (int64_t i = 0; i < slice.size; i += 3) {
+      auto at = static_cast<size_t>(slice.offset + i);
+      float kept = network->parameters()[at];
+      network->parameters()[at] = kept + 1.0f / 128;
+      double above = loss();
+      network->parameters()[at] = kept - 1.0f / 128;
+      double below = loss();
+      network->parameters()[at] = kept;
+      EXPECT_NEAR((above - below) * 64, gradients[at], 0.02 * largest + 1e-4) << slice.name << " element " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pare::engine
