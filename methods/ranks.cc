@@ -15,6 +15,9 @@ std::string Short(double value) { return Json(value).dump(); }
 
 double Sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
+constexpr const char* kBudgets[] = {"parameters", "multiply_adds", "latency"};  // in the order of BudgetOf
+std::string NameOf(BudgetOf of) { return kBudgets[static_cast<size_t>(of)]; }
+
 // One choice of one layer. rank 0: the layer as it is.
 struct Point {
   int64_t rank = 0;
@@ -34,14 +37,17 @@ double Below(const Point& a, const Point& b, const Point& c) {
 
 double Gain(const Point& from, const Point& to) { return (from.loss - to.loss) / (to.cost - from.cost); }
 
-Candidate CandidateOf(const RankedLayer& layer, int64_t largest, bool of_multiply_adds) {
+Candidate CandidateOf(const RankedLayer& layer, int64_t largest, const RankOptions& options) {
   Candidate c;
-  double whole = static_cast<double>(of_multiply_adds ? layer.multiply_adds : layer.kept);
-  double each = static_cast<double>(of_multiply_adds ? layer.multiply_adds_per_rank : layer.rows + layer.columns);
-  double total = Sum(layer.energies), kept = 0;
-  for (int64_t r = 1; r <= largest && each * static_cast<double>(r) < whole; ++r) {
+  double whole = CostOf(layer, 0, options), total = Sum(layer.energies), kept = 0;
+  for (int64_t r = 1; r <= largest; ++r) {
+    double cost = CostOf(layer, r, options);
+    if (cost >= whole) break;
     kept += layer.energies[static_cast<size_t>(r - 1)];
-    c.points.push_back({r, each * static_cast<double>(r), total > 0 ? std::max(0.0, 1 - kept / total) : 0});
+    double loss = total > 0 ? std::max(0.0, 1 - kept / total) : 0;
+    // A roofline may be flat: of equal costs the larger rank.
+    if (!c.points.empty() && c.points.back().cost == cost) c.points.pop_back();
+    c.points.push_back({r, cost, loss});
   }
   c.points.push_back({0, whole, 0});
   for (size_t i = 0; i < c.points.size(); ++i) {
@@ -107,14 +113,14 @@ Result<std::vector<RankChoice>> SpreadBudget(const std::vector<RankedLayer>& lay
   std::vector<Candidate> candidates;
   double whole = 0, least = 0;
   for (const RankedLayer& layer : layers) {
-    candidates.push_back(CandidateOf(layer, LargestOf(layer), options.of_multiply_adds));
+    candidates.push_back(CandidateOf(layer, LargestOf(layer), options));
     whole += candidates.back().points.back().cost;
     least += candidates.back().points.front().cost;
   }
   double left = *options.budget * whole - least;
   if (left < 0) {
     return Invalid("low_rank: budget " + Short(*options.budget) + ": rank 1 everywhere keeps " + Short(std::ceil(least / whole * 1e4) / 1e4) +
-                   " of the " + (options.of_multiply_adds ? "multiply_adds" : "parameters") + " already; raise budget");
+                   " of the " + NameOf(options.budget_of) + " already; raise budget");
   }
   TakeSegments(candidates, left);
   FillUp(candidates, left);
@@ -130,6 +136,18 @@ Result<std::vector<RankChoice>> SpreadBudget(const std::vector<RankedLayer>& lay
 
 }  // namespace
 
+double CostOf(const RankedLayer& layer, int64_t rank, const RankOptions& options) {
+  double r = static_cast<double>(rank), edges = static_cast<double>(layer.rows + layer.columns);
+  double parameters = rank == 0 ? static_cast<double>(layer.kept) : r * edges;
+  double multiply_adds = rank == 0 ? static_cast<double>(layer.multiply_adds) : r * static_cast<double>(layer.multiply_adds_per_rank);
+  if (options.budget_of == BudgetOf::kParameters) return parameters;
+  if (options.budget_of == BudgetOf::kMultiplyAdds) return multiply_adds;
+  double batch = static_cast<double>(options.batch);
+  double positions = static_cast<double>(layer.multiply_adds) / static_cast<double>(layer.rows * layer.columns);  // where the matrix is applied
+  double bytes = sizeof(float) * (parameters + batch * positions * (edges + 2 * r));
+  return std::max(batch * multiply_adds / options.machine_balance, bytes);
+}
+
 Result<RankOptions> RankOptionsFromJson(const Json& params) {
   RankOptions o;
   int given = 0;
@@ -142,8 +160,15 @@ Result<RankOptions> RankOptionsFromJson(const Json& params) {
     ASSIGN_OR_RETURN(o.budget, NumberField(params, "budget"));
     if (!(*o.budget > 0 && *o.budget < 1)) return Invalid("low_rank: budget: " + Short(*o.budget) + " is not between 0 and 1");
     ASSIGN_OR_RETURN(std::string of, StringField(params, "budget_of"));
-    if (of != "parameters" && of != "multiply_adds") return Invalid("low_rank: budget_of: '" + of + "' is not one of parameters, multiply_adds");
-    o.of_multiply_adds = of == "multiply_adds";
+    auto known = std::find(std::begin(kBudgets), std::end(kBudgets), of);
+    if (known == std::end(kBudgets)) return Invalid("low_rank: budget_of: '" + of + "' is not one of parameters, multiply_adds, latency");
+    o.budget_of = static_cast<BudgetOf>(known - std::begin(kBudgets));
+    if (o.budget_of == BudgetOf::kLatency) {
+      ASSIGN_OR_RETURN(o.batch, IntField(params, "batch"));
+      ASSIGN_OR_RETURN(o.machine_balance, NumberField(params, "machine_balance"));
+      if (o.batch < 1) return Invalid("low_rank: batch: " + std::to_string(o.batch) + " is not at least 1");
+      if (!(o.machine_balance > 0)) return Invalid("low_rank: machine_balance: " + Short(o.machine_balance) + " is not above 0");
+    }
   } else {
     ASSIGN_OR_RETURN(o.rank, IntField(params, "rank"));
     if (*o.rank < 1) return Invalid("low_rank: rank: " + std::to_string(*o.rank) + " is not at least 1");

@@ -24,14 +24,24 @@ struct RankedLayer {
   int64_t multiply_adds = 0, multiply_adds_per_rank = 0;
 };
 
+enum class BudgetOf : uint8_t { kParameters, kMultiplyAdds, kLatency };
+
 // Exactly one of energy, budget, rank.
 struct RankOptions {
   std::optional<double> energy;  // (0, 1]
-  std::optional<double> budget;  // (0, 1): fraction of the parameters or multiply-adds of all layers together
-  bool of_multiply_adds = false;
+  std::optional<double> budget;  // (0, 1): fraction of what budget_of counts, of all layers together
+  BudgetOf budget_of = BudgetOf::kParameters;
+  // Of latency: samples per run, and multiply-adds that the machine does while it reads or writes a byte.
+  int64_t batch = 1;
+  double machine_balance = 8;
   std::optional<int64_t> rank;
 };
 Result<RankOptions> RankOptionsFromJson(const Json& params);
+
+// What `options` count of a layer at a rank; 0: as it is. Latency is the roofline's (Williams, Waterman, Patterson 2009),
+// max(multiply-adds / machine_balance, bytes moved), in bytes: a model, the same on every machine, so that equal recipes choose
+// equal ranks. Bytes are float32 weights, inputs and outputs, and between two factors what one writes and the other reads.
+double CostOf(const RankedLayer& layer, int64_t rank, const RankOptions& options);
 
 struct RankChoice {
   std::string tensor;
@@ -45,7 +55,7 @@ int64_t RankForEnergy(const std::vector<double>& energies, double threshold);
 double EnergyOfRank(const std::vector<double>& energies, int64_t rank);
 // In the order of `layers`. kInvalid: a budget below what rank 1 of every layer costs (says how much that is).
 //
-// Budget: from rank 1 everywhere, the step with the largest gain of energy per parameter (multiply-add) over all layers
+// Budget: from rank 1 everywhere, the step with the largest gain of energy per cost over all layers
 // comes next, along each layer's convex hull of (cost, loss), whose last point is the layer as it is; what is left at the
 // end goes to single ranks that still fit. Ties: order of the layers.
 Result<std::vector<RankChoice>> ChooseRanks(const std::vector<RankedLayer>& layers, const RankOptions& options);

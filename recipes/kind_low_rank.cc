@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "methods/ranks.h"
 #include "methods/spectrum.h"
 #include "recipes/kinds.h"
 
@@ -15,7 +16,9 @@ constexpr double kDefaultEnergy = 0.95;
 constexpr Field kFields[] = {
     {"low_rank", "energy", "number", "", 0.01, 1, "", "", "keep the smallest rank with this fraction of the squared singular values; default 0.95 unless budget or rank is given", "0.9"},
     {"low_rank", "budget", "number", "", 0.001, 0.999, "", "", "fraction of budget_of that the layers keep together; ranks go where they lose least", "0.5"},
-    {"low_rank", "budget_of", "name", "\"parameters\"", 0, 0, "parameters,multiply_adds", "", "what budget counts", "multiply_adds"},
+    {"low_rank", "budget_of", "name", "\"parameters\"", 0, 0, "parameters,multiply_adds,latency", "", "what budget counts; latency: by a model of the machine (roofline)", "multiply_adds"},
+    {"low_rank", "batch", "integer", "", 1, 65536, "", "samples", "budget_of: latency: samples per run; default: goal.target.batch, else 1", "32"},
+    {"low_rank", "machine_balance", "number", "8", 0.01, 1e4, "", "", "budget_of: latency: multiply-adds that the machine does while it reads or writes one byte of memory", "4"},
     {"low_rank", "rank", "integer", "", 1, 1 << 20, "", "", "this rank for every layer", "16"},
     {"low_rank", "conv", "name", "\"channel\"", 0, 0, "channel,spatial", "", "convolutions become channel: kh x kw and 1x1, or spatial: kh x 1 and 1 x kw", "spatial"},
     {"low_rank", "whitened", "boolean", "false", 0, 0, "", "", "lose least of the layers' outputs on calibration samples instead of least of the weights", "true"},
@@ -29,14 +32,23 @@ void Check(CheckContext& context, const Json& section, const std::string& pointe
   for (const char* field : {"energy", "budget", "rank"}) given += section.contains(field);
   if (given > 1) context.Fail(pointer, "low_rank: energy, budget and rank exclude each other; give one of them");
   if (!section.contains("budget")) context.Refuse(section, pointer, {"budget_of"}, "only with budget");
+  if (TextOr(section, "budget_of", "") != "latency") context.Refuse(section, pointer, {"batch", "machine_balance"}, "only with budget_of: latency");
   if (section.value("whitened", Json(false)) != true) context.Refuse(section, pointer, {"calibration_samples"}, "only with whitened: true");
+}
+
+// The fields of a budget, as methods::RankOptionsFromJson takes them.
+Json BudgetOf(const Json& section) {
+  Json params = {{"budget", section["budget"]}, {"budget_of", section["budget_of"]}};
+  if (section["budget_of"] == "latency") params.update({{"batch", section["batch"]}, {"machine_balance", section["machine_balance"]}});
+  return params;
 }
 
 // Each layer that cannot be what the section asks for, on the dense network.
 void CheckLayers(ResolveContext& context, const Json& section, const std::string& pointer) {
   methods::ConvForm conv = *methods::ConvFormFromString(section["conv"].get<std::string>());
   double least = 0, whole = 0;
-  bool parameters = section["budget_of"] == "parameters";
+  methods::RankOptions budget;
+  if (section.contains("budget")) budget = *methods::RankOptionsFromJson(BudgetOf(section));
   for (const Json& tensor : section["tensors"]) {
     std::string name = tensor.get<std::string>();
     auto form = methods::FormOf(context.graph(), context.info(), name, conv);
@@ -46,9 +58,10 @@ void CheckLayers(ResolveContext& context, const Json& section, const std::string
       continue;
     }
     int64_t size = form->rows * form->columns, largest = methods::LargestRank(form->rows, form->columns, size);
-    whole += static_cast<double>(parameters ? size : form->multiply_adds);
-    bool saves = largest > 0 && (parameters || form->multiply_adds_per_rank < form->multiply_adds);
-    least += static_cast<double>(!saves ? (parameters ? size : form->multiply_adds) : parameters ? form->rows + form->columns : form->multiply_adds_per_rank);
+    methods::RankedLayer ranked{name, form->rows, form->columns, {}, size, form->multiply_adds, form->multiply_adds_per_rank};
+    double now = methods::CostOf(ranked, 0, budget);
+    whole += now;
+    least += largest > 0 ? std::min(now, methods::CostOf(ranked, 1, budget)) : now;
     if (section.contains("rank") && section["rank"].get<int64_t>() > largest) {
       std::string layer = name.substr(0, name.rfind('.'));
       context.Fail(pointer + "/rank", "rank " + Canonical(section["rank"]) + " saves nothing in " + layer + ": of " + std::to_string(form->rows) + "x" + std::to_string(form->columns) +
@@ -89,6 +102,7 @@ void CheckCalibration(ResolveContext& context, const Json& section, const std::s
 void ResolveLowRank(ResolveContext& context, Json& section, const std::string& pointer) {
   FillDefaults("low_rank", section);
   if (!section.contains("energy") && !section.contains("budget") && !section.contains("rank")) section["energy"] = kDefaultEnergy;
+  if (section["budget_of"] == "latency" && !section.contains("batch")) section["batch"] = context.tree().at("goal").value("target", Json::object()).value("batch", 1);
   section["tensors"] = context.Tensors(section, pointer);
   CheckLayers(context, section, pointer);
   if (!section["whitened"].get<bool>()) return;
@@ -101,10 +115,10 @@ void PlanLowRank(Chain& chain, const Json& section) {
   bool whitened = section["whitened"].get<bool>();
   if (whitened) spectrum["calibration_samples"] = section["calibration_samples"];
   Json params = {{"tensors", section["tensors"]}, {"conv", section["conv"]}};
-  for (const char* field : {"energy", "budget", "rank"}) {
+  for (const char* field : {"energy", "rank"}) {
     if (section.contains(field)) params[field] = section[field];
   }
-  if (section.contains("budget")) params["budget_of"] = section["budget_of"];
+  if (section.contains("budget")) params.update(BudgetOf(section));
   if (!chain.Become(methods::OutlineLowRank(chain.outline(), params))) return;
   StepKey spectra = chain.Helper(chain.name() + "/spectrum", "spectrum", std::move(spectrum), {{"model", chain.model()}}, whitened);
   chain.Advance("low_rank", std::move(params), {{"spectrum", spectra}}, false);

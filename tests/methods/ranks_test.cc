@@ -124,12 +124,41 @@ TEST(RanksTest, ABudgetOfMultiplyAddsCountsThose) {
   std::vector<RankedLayer> layers = {Layer("conv", 40, 40, 0.8), Layer("fc", 40, 40, 0.8)};
   layers[0].multiply_adds *= 100;
   layers[0].multiply_adds_per_rank *= 100;
-  auto choices = *ChooseRanks(layers, {.budget = 0.4, .of_multiply_adds = true});
+  auto choices = *ChooseRanks(layers, {.budget = 0.4, .budget_of = BudgetOf::kMultiplyAdds});
   EXPECT_GT(choices[0].rank, 0);
   EXPECT_EQ(choices[1].rank, 0);
   double cost = 0;
   for (size_t i = 0; i < 2; ++i) cost += static_cast<double>(choices[i].rank == 0 ? layers[i].multiply_adds : choices[i].rank * layers[i].multiply_adds_per_rank);
   EXPECT_LE(cost, 0.4 * 101 * 1600);
+}
+
+// 40 x 40 at 100 positions, written out: 160,000 multiply-adds; 6,400 bytes of weights, 32,000 of inputs and outputs a sample.
+TEST(RanksTest, LatencyIsTheLargerOfArithmeticAndTraffic) {
+  RankedLayer conv = Layer("conv", 40, 40, 0.8);
+  conv.multiply_adds *= 100;
+  conv.multiply_adds_per_rank *= 100;
+  RankOptions options{.budget = 0.5, .budget_of = BudgetOf::kLatency, .batch = 2, .machine_balance = 1};
+  EXPECT_DOUBLE_EQ(CostOf(conv, 0, options), 2 * 160'000);
+  EXPECT_DOUBLE_EQ(CostOf(conv, 5, options), 2 * 40'000);
+  options.machine_balance = 100;
+  EXPECT_DOUBLE_EQ(CostOf(conv, 0, options), 6'400 + 2 * 32'000);
+  EXPECT_DOUBLE_EQ(CostOf(conv, 5, options), 1'600 + 2 * 100 * (80 + 2 * 5) * 4);
+}
+
+TEST(RanksTest, ABudgetOfLatencyGoesWhereTheBatchMakesItMatter) {
+  std::vector<RankedLayer> layers = {Layer("conv", 40, 40, 0.8), Layer("fc", 400, 400, 0.8)};
+  layers[0].multiply_adds *= 100;
+  layers[0].multiply_adds_per_rank *= 100;
+  auto small = *ChooseRanks(layers, {.budget = 0.9, .budget_of = BudgetOf::kLatency, .batch = 1, .machine_balance = 8});
+  EXPECT_GT(small[1].rank, 0) << "at batch 1 the weights of fc are most of the time";
+  auto large = *ChooseRanks(layers, {.budget = 0.7, .budget_of = BudgetOf::kLatency, .batch = 1024, .machine_balance = 1});
+  EXPECT_GT(large[0].rank + large[1].rank, 0);
+  for (const auto& [choices, options] : {std::pair(small, RankOptions{.budget = 0.9, .budget_of = BudgetOf::kLatency, .batch = 1, .machine_balance = 8}),
+                                         std::pair(large, RankOptions{.budget = 0.7, .budget_of = BudgetOf::kLatency, .batch = 1024, .machine_balance = 1})}) {
+    double cost = 0, whole = 0;
+    for (size_t i = 0; i < 2; ++i) cost += CostOf(layers[i], choices[i].rank, options), whole += CostOf(layers[i], 0, options);
+    EXPECT_LE(cost, *options.budget * whole);
+  }
 }
 
 TEST(RanksTest, TheFrontierGrowsWithTheThresholdAndEndsAtTheModelAsItIs) {
@@ -151,6 +180,7 @@ TEST(RanksTest, ParametersNameTheFieldThatIsWrong) {
   EXPECT_NE(message(R"({"energy": 0})").find("energy"), std::string::npos);
   EXPECT_NE(message(R"({"budget": 1.0, "budget_of": "parameters"})").find("budget"), std::string::npos);
   EXPECT_NE(message(R"({"budget": 0.5, "budget_of": "bytes"})").find("budget_of: 'bytes'"), std::string::npos);
+  EXPECT_NE(message(R"({"budget": 0.5, "budget_of": "latency", "batch": 0, "machine_balance": 8})").find("batch: 0"), std::string::npos);
   EXPECT_NE(message(R"({"rank": 0})").find("rank: 0"), std::string::npos);
   EXPECT_EQ(message(R"({"rank": 4})"), "accepted");
 }

@@ -49,6 +49,16 @@ TEST(LowRankKindTest, FieldsThatContradictEachOther) {
   EXPECT_THAT(ErrorOfSteps("{low_rank: {budget: 0.002}}"), HasSubstr("rank 1 in every layer keeps 0.006 of the parameters already"));
 }
 
+TEST(LowRankKindTest, ABudgetOfLatencyTakesTheBatchOfTheGoal) {
+  std::string recipe = Variant("{low_rank: {budget: 0.5, budget_of: latency}}");
+  EXPECT_EQ(StepOf(Resolved(recipe), "v/01-low_rank").spec.params["batch"], 1);
+  Json params = StepOf(Resolved(Variant("{low_rank: {budget: 0.5, budget_of: latency, batch: 32, machine_balance: 4}}")), "v/01-low_rank").spec.params;
+  EXPECT_EQ(params["batch"], 32);
+  EXPECT_EQ(params["machine_balance"], 4);
+  EXPECT_FALSE(StepOf(Resolved(Variant("{low_rank: {budget: 0.5}}")), "v/01-low_rank").spec.params.contains("batch"));
+  EXPECT_THAT(ErrorOfSteps("{low_rank: {budget: 0.5, batch: 3}}"), HasSubstr("batch: only with budget_of: latency"));
+}
+
 TEST(LowRankKindTest, EarlierWeightsDoNotFitAfterwards) {
   EXPECT_THAT(ErrorOfSteps("{low_rank: }, {retrain: {rewind: weights, to: init}}"), HasSubstr("the network has changed"));
   EXPECT_EQ(ErrorOfSteps("{low_rank: }, {prune: {sparsity: 0.5}}, {retrain: {epochs: 1}}, {low_rank: {energy: 0.9}}"), "");
