@@ -19,11 +19,9 @@ enum Method : uint8_t { kRaw = 0, kZstd = 1, kAns = 2, kConstant = 3 };
 
 Error Corrupt(const char* text) { return Error{ErrorCode::kCorrupt, text}; }
 
-using Counts = std::array<uint32_t, 256>;
-
-Counts CountsOf(std::span<const uint8_t> plane) {
+ByteCounts CountsOf(std::span<const uint8_t> plane) {
   // Four tables: equal neighbours do not wait for each other's increments.
-  std::array<Counts, 4> parts{};
+  std::array<ByteCounts, 4> parts{};
   size_t i = 0;
   for (; i + 4 <= plane.size(); i += 4) {
     for (size_t k = 0; k < 4; ++k) ++parts[k][plane[i + k]];
@@ -35,7 +33,7 @@ Counts CountsOf(std::span<const uint8_t> plane) {
 
 // Frequencies that sum to kAnsTotal, at least 1 where there is a count, by largest remainders.
 // REQUIRES: at least two symbols have a count.
-std::array<uint16_t, 256> FrequenciesOf(const Counts& counts, uint64_t total) {
+std::array<uint16_t, 256> FrequenciesOf(const ByteCounts& counts, uint64_t total) {
   std::array<uint16_t, 256> frequencies{};
   std::array<int64_t, 256> excess{};  // frequency · total − count · kAnsTotal
   int64_t sum = 0;
@@ -66,23 +64,66 @@ std::array<uint16_t, 256> FrequenciesOf(const Counts& counts, uint64_t total) {
   return frequencies;
 }
 
-std::string EncodeAnsPlane(std::span<const uint8_t> plane, const Counts& counts) {
-  std::array<uint16_t, 256> frequencies = FrequenciesOf(counts, plane.size());
+struct AnsModel {
   std::array<AnsInterval, 256> intervals;
-  std::string table;
+  std::string table;  // as a plane has it
+};
+
+AnsModel ModelOf(const ByteCounts& counts, uint64_t total) {
+  std::array<uint16_t, 256> frequencies = FrequenciesOf(counts, total);
+  AnsModel model{{}, std::string(1, '\0')};
   uint16_t start = 0;
   size_t symbols = 0;
   for (size_t s = 0; s < 256; ++s) {
     if (frequencies[s] == 0) continue;
-    intervals[s] = {start, frequencies[s]};
+    model.intervals[s] = {start, frequencies[s]};
     start = static_cast<uint16_t>(start + frequencies[s]);
-    AppendLittleEndian(table, s, 1);
-    AppendLittleEndian(table, frequencies[s], 2);
+    AppendLittleEndian(model.table, s, 1);
+    AppendLittleEndian(model.table, frequencies[s], 2);
     ++symbols;
   }
-  std::vector<AnsInterval> sequence(plane.size());
-  for (size_t i = 0; i < plane.size(); ++i) sequence[i] = intervals[plane[i]];
-  return static_cast<char>(symbols - 1) + table + AnsEncode(sequence);
+  model.table[0] = static_cast<char>(symbols - 1);
+  return model;
+}
+
+std::vector<AnsInterval> SequenceOf(std::span<const uint8_t> bytes, const AnsModel& model) {
+  std::vector<AnsInterval> sequence(bytes.size());
+  for (size_t i = 0; i < bytes.size(); ++i) sequence[i] = model.intervals[bytes[i]];
+  return sequence;
+}
+
+using AnsStates = std::array<uint32_t, 4>;
+
+AnsStates FirstStates() {
+  AnsStates states;
+  states.fill(kAnsLow);
+  return states;
+}
+
+// Encodes from the last symbol to the first; `emit` takes the words, the decoder's last one first.
+// REQUIRES: the index of symbols[0] in the whole string is a multiple of 4.
+template <typename Emit>
+void Push(AnsStates& states, std::span<const AnsInterval> symbols, Emit emit) {
+  for (size_t i = symbols.size(); i-- > 0;) {
+    uint32_t& x = states[i & 3];
+    uint32_t frequency = symbols[i].frequency;
+    if (x >= uint64_t{frequency} << 20) {
+      emit(static_cast<uint16_t>(x));
+      x >>= 16;
+    }
+    x = x / frequency * kAnsTotal + x % frequency + symbols[i].start;
+  }
+}
+
+void AppendAnsString(std::string& out, const AnsStates& states, std::span<const uint16_t> words) {
+  for (uint32_t state : states) AppendLittleEndian(out, state, 4);
+  static_assert(std::endian::native == std::endian::little);
+  out.append(reinterpret_cast<const char*>(words.data()), words.size_bytes());
+}
+
+std::string EncodeAnsPlane(std::span<const uint8_t> plane, const ByteCounts& counts) {
+  AnsModel model = ModelOf(counts, plane.size());
+  return model.table + AnsEncode(SequenceOf(plane, model));
 }
 
 std::string Compress(std::span<const uint8_t> bytes) {
@@ -94,7 +135,7 @@ std::string Compress(std::span<const uint8_t> bytes) {
 }
 
 // What an ANS plane will take, in bytes, but for rounding.
-uint64_t AnsEstimate(const Counts& counts, uint64_t total) {
+uint64_t AnsEstimate(const ByteCounts& counts, uint64_t total) {
   uint64_t bits = 0, symbols = 0;  // bits in 1/65536
   for (uint32_t count : counts) {
     if (count == 0) continue;
@@ -135,24 +176,13 @@ Status DecodeAnsPlane(std::string_view bytes, std::span<uint8_t> plane) {
 }  // namespace
 
 std::string AnsEncode(std::span<const AnsInterval> symbols) {
-  std::array<uint32_t, 4> states;
-  states.fill(kAnsLow);
+  AnsStates states = FirstStates();
   // At most one word per symbol; the decoder reads them backwards.
   std::vector<uint16_t> words(symbols.size());
   size_t at = words.size();
-  for (size_t i = symbols.size(); i-- > 0;) {
-    uint32_t& x = states[i & 3];
-    uint32_t frequency = symbols[i].frequency;
-    if (x >= uint64_t{frequency} << 20) {
-      words[--at] = static_cast<uint16_t>(x);
-      x >>= 16;
-    }
-    x = x / frequency * kAnsTotal + x % frequency + symbols[i].start;
-  }
+  Push(states, symbols, [&](uint16_t word) { words[--at] = word; });
   std::string out;
-  for (uint32_t state : states) AppendLittleEndian(out, state, 4);
-  static_assert(std::endian::native == std::endian::little);
-  out.append(reinterpret_cast<const char*>(words.data() + at), 2 * (words.size() - at));
+  AppendAnsString(out, states, std::span(words).subspan(at));
   return out;
 }
 
@@ -193,7 +223,7 @@ uint64_t ByteReader::Number(size_t size) {
 void AppendLittleEndian(std::string& out, uint64_t value, size_t size) { out.append(reinterpret_cast<const char*>(&value), size); }
 
 void EncodePlane(std::string& out, std::span<const uint8_t> plane) {
-  Counts counts = CountsOf(plane);
+  ByteCounts counts = CountsOf(plane);
   auto symbols = std::count_if(counts.begin(), counts.end(), [](uint32_t c) { return c > 0; });
   if (symbols <= 1) {
     out.push_back(kConstant);
@@ -218,6 +248,25 @@ void EncodePlane(std::string& out, std::span<const uint8_t> plane) {
   }
   AppendLittleEndian(out, coded.size(), 4);
   out += coded;
+}
+
+void EncodeLongPlane(std::string& out, size_t size, const ByteCounts& counts, const PlaneSource& source) {
+  constexpr size_t kPart = 1 << 18;  // a multiple of 4
+  AnsModel model = ModelOf(counts, size);
+  AnsStates states = FirstStates();
+  std::vector<uint16_t> words;
+  std::vector<uint8_t> part;
+  for (size_t end = size; end > 0; end -= part.size()) {
+    size_t first = (end - 1) / kPart * kPart;
+    part.resize(end - first);
+    source(first, part);
+    Push(states, SequenceOf(part, model), [&](uint16_t word) { words.push_back(word); });
+  }
+  std::reverse(words.begin(), words.end());
+  out.push_back(kAns);
+  AppendLittleEndian(out, model.table.size() + sizeof states + 2 * words.size(), 4);
+  out += model.table;
+  AppendAnsString(out, states, words);
 }
 
 Status DecodePlane(ByteReader& in, std::span<uint8_t> plane) {

@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -95,6 +96,11 @@ void AppendLittleEndian(std::string& out, uint64_t value, size_t size);
 //   u8 2, u32 length, bytes: u8 symbols − 1, per symbol in rising order (u8 symbol, u16 frequency), ANS string
 //   u8 3, u8 byte                        all bytes are equal (also for n = 0: byte 0)
 void EncodePlane(std::string& out, std::span<const uint8_t> plane);
+// A plane that is not kept in memory, always as ANS. `source` gives the bytes from `first` on; it is asked for them from the
+// last to the first, part by part. REQUIRES: `counts`, of each byte, sums to `size`; at least two are not 0.
+using ByteCounts = std::array<uint32_t, 256>;
+using PlaneSource = std::function<void(size_t first, std::span<uint8_t> bytes)>;
+void EncodeLongPlane(std::string& out, size_t size, const ByteCounts& counts, const PlaneSource& source);
 // kCorrupt when the bytes are not a plane of this size.
 Status DecodePlane(ByteReader& in, std::span<uint8_t> plane);
 

@@ -47,27 +47,44 @@ uint8_t ClassOf(const Density& line, const Density& whole) {
   return result;
 }
 
-// The classes of lines, or none if telling them costs more than it saves.
-std::vector<uint8_t> ClassesOf(std::span<const int64_t> ones, int64_t length, const Density& whole) {
-  std::vector<uint8_t> classes(ones.size());
+// What the lines of each class hold together.
+struct ClassSums {
   std::array<Density, kClasses> sums{};
   std::array<uint64_t, kClasses> lines{};
+
+  void Add(uint8_t line_class, const Density& line) {
+    sums[line_class].ones += line.ones;
+    sums[line_class].all += line.all;
+    ++lines[line_class];
+  }
+  // Whether classes save more than it costs to tell them.
+  bool Pay(uint64_t all_lines, const Density& whole) const {
+    uint64_t without = BinaryEntropyBits(whole.ones, whole.all), with = 0;
+    for (size_t c = 0; c < kClasses; ++c) {
+      if (lines[c] == 0) continue;
+      // The class of every line, the plane's table, a probability in every block.
+      with += BinaryEntropyBits(sums[c].ones, sums[c].all) + (lines[c] * (Log2Fixed(all_lines) - Log2Fixed(lines[c])) >> 16) + 24;
+      with += 16 * (whole.all / kBlockElements + 1);
+    }
+    constexpr uint64_t kFixedBits = 200;
+    return with + kFixedBits < without;
+  }
+};
+
+Density RowAt(std::span<const uint64_t> words, int64_t row, int64_t columns) {
+  return {static_cast<uint64_t>(CountOnes(words, row * columns, columns)), static_cast<uint64_t>(columns)};
+}
+
+// The classes of columns, or none if they do not pay.
+std::vector<uint8_t> ColumnClasses(std::span<const int64_t> ones, int64_t rows, const Density& whole) {
+  std::vector<uint8_t> classes(ones.size());
+  ClassSums sums;
   for (size_t i = 0; i < ones.size(); ++i) {
-    Density line{static_cast<uint64_t>(ones[i]), static_cast<uint64_t>(length)};
-    classes[i] = ClassOf(line, whole);
-    sums[classes[i]].ones += line.ones;
-    sums[classes[i]].all += line.all;
-    ++lines[classes[i]];
+    Density column{static_cast<uint64_t>(ones[i]), static_cast<uint64_t>(rows)};
+    classes[i] = ClassOf(column, whole);
+    sums.Add(classes[i], column);
   }
-  uint64_t without = BinaryEntropyBits(whole.ones, whole.all), with = 0;
-  for (size_t c = 0; c < kClasses; ++c) {
-    if (lines[c] == 0) continue;
-    // The class of every line, the plane's table, a probability in every block.
-    with += BinaryEntropyBits(sums[c].ones, sums[c].all) + (lines[c] * (Log2Fixed(ones.size()) - Log2Fixed(lines[c])) >> 16) + 24;
-    with += 16 * (whole.all / kBlockElements + 1);
-  }
-  constexpr uint64_t kFixedBits = 200;
-  return with + kFixedBits < without ? classes : std::vector<uint8_t>();
+  return sums.Pay(ones.size(), whole) ? classes : std::vector<uint8_t>();
 }
 
 std::array<AnsInterval, 16> IntervalsOf(uint32_t p) {
@@ -131,24 +148,47 @@ MaskCoder MaskCoder::For(const model::Shape& shape, std::span<const uint64_t> wo
   MaskCoder coder(shape);
   int64_t rows = coder.rows_, columns = coder.columns_;
   if (rows < 2 || columns < 2) return coder;
-  std::vector<int64_t> by_row(static_cast<size_t>(rows)), by_column(static_cast<size_t>(columns));
-  Density whole{0, static_cast<uint64_t>(rows * columns)};
-  for (int64_t r = 0; r < rows; ++r) {
-    by_row[static_cast<size_t>(r)] = CountOnes(words, r * columns, columns);
-    whole.ones += static_cast<uint64_t>(by_row[static_cast<size_t>(r)]);
-  }
+  Density whole{static_cast<uint64_t>(CountOnes(words, 0, rows * columns)), static_cast<uint64_t>(rows * columns)};
   if (whole.ones == 0 || whole.ones == whole.all) return coder;
-  coder.row_class_ = ClassesOf(by_row, columns, whole);
+  coder.ChooseRowClasses(words, whole.ones);
   if (columns > kBlockElements) return coder;
+  std::vector<int64_t> by_column(static_cast<size_t>(columns));
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; c += 64) {
       uint64_t bits = BitsAt(words, r * columns + c, std::min<int64_t>(64, columns - c));
       for (; bits != 0; bits &= bits - 1) ++by_column[static_cast<size_t>(c + std::countr_zero(bits))];
     }
   }
-  coder.column_class_ = ClassesOf(by_column, rows, whole);
+  coder.column_class_ = ColumnClasses(by_column, rows, whole);
   coder.SortColumns();
   return coder;
+}
+
+void MaskCoder::ChooseRowClasses(std::span<const uint64_t> words, uint64_t ones) {
+  Density whole{ones, static_cast<uint64_t>(rows_ * columns_)};
+  bool kept = rows_ <= kBlockElements;
+  if (rows_ > UINT32_MAX) return;  // no plane is so long
+  if (kept) row_class_.resize(static_cast<size_t>(rows_));
+  ClassSums sums;
+  for (int64_t r = 0; r < rows_; ++r) {
+    Density row = RowAt(words, r, columns_);
+    uint8_t row_class = ClassOf(row, whole);
+    sums.Add(row_class, row);
+    if (kept) row_class_[static_cast<size_t>(r)] = row_class;
+  }
+  if (!sums.Pay(static_cast<uint64_t>(rows_), whole)) {
+    row_class_.clear();
+  } else if (!kept) {
+    row_counts_.emplace();
+    for (size_t c = 0; c < kClasses; ++c) (*row_counts_)[c] = static_cast<uint32_t>(sums.lines[c]);
+    words_ = words;
+    ones_ = ones;
+  }
+}
+
+void MaskCoder::MakeRowClasses(size_t first, std::span<uint8_t> classes) const {
+  Density whole{ones_, static_cast<uint64_t>(rows_ * columns_)};
+  for (size_t i = 0; i < classes.size(); ++i) classes[i] = ClassOf(RowAt(words_, static_cast<int64_t>(first + i), columns_), whole);
 }
 
 void MaskCoder::SortColumns() {
@@ -159,8 +199,12 @@ void MaskCoder::SortColumns() {
 }
 
 void MaskCoder::AppendPrelude(std::string& out) const {
-  out.push_back(static_cast<char>((row_class_.empty() ? 0 : kRowClasses) | (column_class_.empty() ? 0 : kColumnClasses)));
-  if (!row_class_.empty()) EncodePlane(out, row_class_);
+  out.push_back(static_cast<char>((has_row_classes() ? kRowClasses : 0) | (column_class_.empty() ? 0 : kColumnClasses)));
+  if (row_counts_) {
+    EncodeLongPlane(out, static_cast<size_t>(rows_), *row_counts_, [this](size_t first, std::span<uint8_t> bytes) { MakeRowClasses(first, bytes); });
+  } else if (!row_class_.empty()) {
+    EncodePlane(out, row_class_);
+  }
   if (!column_class_.empty()) EncodePlane(out, column_class_);
 }
 
@@ -196,11 +240,19 @@ std::vector<uint64_t> MaskCoder::Permuted(std::span<const uint64_t> bits, int64_
 
 std::vector<uint8_t> MaskCoder::ModelsOf(int64_t first, int64_t count) const {
   std::vector<uint8_t> models(static_cast<size_t>((count + 3) / 4));
-  if (row_class_.empty() && column_class_.empty()) return models;
+  if (!has_row_classes() && column_class_.empty()) return models;
   auto row = static_cast<size_t>(first / columns_);
   int64_t column = first % columns_;
+  std::vector<uint8_t> made;
+  std::span<const uint8_t> row_classes = row_class_;
+  if (row_counts_) {
+    made.resize(static_cast<size_t>((first + count - 1) / columns_) - row + 1);
+    MakeRowClasses(row, made);
+    row_classes = made;
+    row = 0;
+  }
   for (uint8_t& model : models) {
-    size_t row_class = row_class_.empty() ? 0 : row_class_[row];
+    size_t row_class = row_classes.empty() ? 0 : row_classes[row];
     size_t column_class = column_class_.empty() ? 0 : column_class_[order_[static_cast<size_t>(column)]];
     model = static_cast<uint8_t>(kClasses * row_class + column_class);
     for (column += 4; column >= columns_; column -= columns_) ++row;

@@ -19,11 +19,15 @@
 // Frequency of the symbol with k ones: max(1, p^k · (65536 − p)^(4 − k) >> 52); what lacks to 4096 is added to (or, if
 // negative, taken from) symbol 0 if p < 32768, else symbol 15. Symbols occupy slots in rising order.
 //
+// The encoder keeps the classes of at most a block of rows; of more rows it makes them from the bits whenever it needs them:
+// a tall, narrow mask takes no more memory than a square one.
+//
 // Rejected: gaps between survivors in Golomb codes (no gain from columns); a model of previous bits (masks of pruning by
 // magnitude show no such correlation).
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,7 +44,7 @@ std::vector<uint64_t> TakeBits(std::span<const uint64_t> words, int64_t first, i
 
 class MaskCoder {
  public:
-  // Decides about classes. `words`: a bit per element of the shape.
+  // Decides about classes. `words`: a bit per element of the shape; they outlive the coder.
   static MaskCoder For(const model::Shape& shape, std::span<const uint64_t> words);
   void AppendPrelude(std::string& out) const;
   static Result<MaskCoder> FromPrelude(const model::Shape& shape, ByteReader& in);
@@ -53,6 +57,9 @@ class MaskCoder {
 
  private:
   explicit MaskCoder(const model::Shape& shape);
+  void ChooseRowClasses(std::span<const uint64_t> words, uint64_t ones);
+  void MakeRowClasses(size_t first, std::span<uint8_t> classes) const;
+  bool has_row_classes() const { return !row_class_.empty() || row_counts_.has_value(); }
   void SortColumns();
   std::vector<uint64_t> Permuted(std::span<const uint64_t> bits, int64_t count, bool back) const;
   // The model of every symbol of a block.
@@ -60,6 +67,10 @@ class MaskCoder {
 
   int64_t rows_ = 1, columns_ = 0;
   std::vector<uint8_t> row_class_, column_class_;  // empty: no classes
+  // For classes of rows that are not kept: how many rows each has, and what they are made from.
+  std::optional<ByteCounts> row_counts_;
+  std::span<const uint64_t> words_;
+  uint64_t ones_ = 0;
   std::vector<uint32_t> order_;                     // columns by class; empty without classes
 };
 

@@ -13,8 +13,8 @@
 //              values. Elements of floating types are rotated left by one bit before: the exponent is a byte of its own then
 //      codebook: one byte plane of entries' numbers
 //
-// Encoding is a pure function of tensor and mask. Its memory, besides the mask, is a few blocks: the tensor may be a
-// mapped file larger than memory. Thread-compatible.
+// Encoding is a pure function of tensor and mask. Its memory, besides the mask and the coded classes of its rows, is a few
+// blocks, whatever the shape: the tensor may be a mapped file larger than memory. Thread-compatible.
 // Rejected: a plane of signs (incompressible wherever it is); a whole tensor as one stream (memory, no random access).
 #pragma once
 

@@ -2,13 +2,14 @@
 // zstd of the dense bytes, and compressed sparse rows.
 //
 //   bench_codec [SIDE]            random masks over incompressible values, SIDE x SIDE floats (default 2048)
-//   bench_codec --file FILE …     the masked tensors of checkpoint files (a store's blobs)
+//   bench_codec --file FILE …     the masked tensors of checkpoint files; of a store: STORE/blobs/ab/abcd…
 #include <time.h>
 #include <zstd.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -17,6 +18,7 @@
 #include "common/files.h"
 #include "common/random.h"
 #include "storage/checkpoint.h"
+#include "storage/store.h"
 
 namespace pare {
 namespace {
@@ -66,17 +68,17 @@ std::string Payload(const Tensor& tensor, const Mask* mask) {
   return out;
 }
 
-// Bytes of the lowest size that a mask of this density and 32-bit values can have when nothing else is known.
-double FloorBytes(const Mask& mask) {
+// Bytes of the lowest size that a mask of this density and values of so many bytes can have when nothing else is known.
+double FloorBytes(const Mask& mask, double element = 4) {
   auto n = static_cast<double>(mask.size()), kept = static_cast<double>(mask.kept());
-  double p = kept / n, entropy = p == 0 || p == 1 ? 0 : -p * std::log2(p) - (1 - p) * std::log2(1 - p);
-  return (n * entropy + kept * 32) / 8;
+  double p = n == 0 ? 0 : kept / n, entropy = p == 0 || p == 1 ? 0 : -p * std::log2(p) - (1 - p) * std::log2(1 - p);
+  return (n * entropy + kept * 8 * element) / 8;
 }
 
-// 32-bit values, column indices of the smallest sufficient type, 32-bit row starts.
-double CsrBytes(const Mask& mask) {
-  int64_t rows = mask.shape()[0], columns = mask.size() / std::max<int64_t>(1, rows);
-  return static_cast<double>(mask.kept()) * (4 + (columns <= 65536 ? 2 : 4)) + 4.0 * static_cast<double>(rows + 1);
+// Values, column indices of the smallest sufficient type, 32-bit row starts.
+double CsrBytes(const Mask& mask, double element = 4) {
+  int64_t rows = mask.shape().empty() ? 1 : mask.shape()[0], columns = mask.size() / std::max<int64_t>(1, rows);
+  return static_cast<double>(mask.kept()) * (element + (columns <= 65536 ? 2 : 4)) + 4.0 * static_cast<double>(rows + 1);
 }
 
 std::string Compressed(std::span<const std::byte> bytes) {
@@ -152,29 +154,49 @@ int RandomMasks(int64_t side) {
   return good ? 0 : 1;
 }
 
+// A file of a store, STORE/blobs/ab/abcd…, finds its large tensors there.
+Result<storage::Checkpoint> Read(const std::string& path) {
+  ASSIGN_OR_RETURN(MappedFile file, MapFile(path));
+  std::filesystem::path blobs = std::filesystem::absolute(path).parent_path().parent_path();
+  std::unique_ptr<storage::BlobStore> store;
+  if (blobs.filename() == "blobs") store = storage::OpenBlobDirectory(storage::StorePaths(blobs.parent_path().string()));
+  return storage::DecodeCheckpoint(file.bytes, store.get());
+}
+
+struct Sizes {
+  double elements = 0, kept = 0, bytes = 0, floor = 0, dense = 0, zstd = 0, csr = 0;
+};
+
+void PrintSizes(const char* name, const Sizes& sizes) {
+  std::printf("%-32s %10.0f %8.2f%% %11.0f %11.0f %9.4f %8.1fx | %8.3fx %8.3fx\n", name, sizes.elements, 100 * (1 - sizes.kept / sizes.elements), sizes.bytes, sizes.floor,
+              sizes.bytes / sizes.floor, sizes.dense / sizes.bytes, sizes.zstd / sizes.bytes, sizes.csr / sizes.bytes);
+}
+
 int Files(int argc, char** argv) {
-  std::printf("%-32s %9s %9s %11s %9s | %9s %9s\n", "tensor", "elements", "sparsity", "bytes", "of floor", "zstd size", "CSR size");
-  double total = 0, floor = 0, dense = 0;
+  std::printf("%-32s %10s %9s %11s %11s %9s %9s | %9s %9s\n", "tensor", "elements", "sparsity", "bytes", "floor", "of floor", "smaller", "zstd size", "CSR size");
+  Sizes total;
   for (int i = 0; i < argc; ++i) {
-    auto file = MapFile(argv[i]);
-    auto checkpoint = file.ok() ? storage::DecodeCheckpoint(file->bytes) : Result<storage::Checkpoint>(file.error());
+    auto checkpoint = Read(argv[i]);
     if (!checkpoint.ok()) {
       std::fprintf(stderr, "%s: %s\n", argv[i], checkpoint.error().message.c_str());
       return 2;
     }
     for (const auto& [name, mask] : checkpoint->masks) {
       const Tensor& tensor = checkpoint->tensors.at(name);
-      auto size = static_cast<double>(Payload(tensor, &mask).size());
-      std::printf("%-32s %9lld %8.2f%% %11.0f %9.4f | %8.3fx %8.3fx\n", name.c_str(), static_cast<long long>(mask.size()), 100 * mask.sparsity(), size,
-                  size / FloorBytes(mask), static_cast<double>(Compressed(tensor.bytes()).size()) / size, CsrBytes(mask) / size);
-      total += size;
-      floor += FloorBytes(mask);
-      dense += static_cast<double>(tensor.bytes().size());
+      auto element = static_cast<double>(model::SizeOf(tensor.dtype()));
+      Sizes sizes{static_cast<double>(mask.size()), static_cast<double>(mask.kept()), static_cast<double>(Payload(tensor, &mask).size()), FloorBytes(mask, element),
+                  static_cast<double>(tensor.bytes().size()), static_cast<double>(Compressed(tensor.bytes()).size()), CsrBytes(mask, element)};
+      PrintSizes(name.c_str(), sizes);
+      for (double Sizes::*part : {&Sizes::elements, &Sizes::kept, &Sizes::bytes, &Sizes::floor, &Sizes::dense, &Sizes::zstd, &Sizes::csr}) total.*part += sizes.*part;
     }
   }
-  if (total == 0) std::printf("no masked tensors in these files\n");
-  else std::printf("all: %.0f bytes, %.4f of the floor, %.1fx smaller than dense: %s\n", total, total / floor, dense / total, total < floor ? "below the floor" : "NOT below the floor");
-  return total < floor ? 0 : 1;
+  if (total.elements == 0) {
+    std::printf("no masked tensors in these files\n");
+    return 1;
+  }
+  PrintSizes("all", total);
+  std::printf("%s\n", total.bytes < total.floor ? "below the floor" : "NOT below the floor");
+  return total.bytes < total.floor ? 0 : 1;
 }
 
 int Main(int argc, char** argv) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The baseline that people use: torch.save, then zstd -3, on the tensors of bench_codec. Needs torch and libzstd.so.1; says so and
-ends with code 77 without them. Usage: torch_save.py [SIDE]"""
-import ctypes, io, sys, time
+ends with code 77 without them. Usage: torch_save.py [SIDE] | --file FILE [STORE/blobs]   (the masked tensors of a checkpoint)"""
+import ctypes, io, json, sys, time
+import read_checkpoint
 
 try:
     import torch
@@ -19,9 +20,24 @@ def save(tensor):
     out = ctypes.create_string_buffer(bound)
     return ZSTD.ZSTD_compress(out, ctypes.c_size_t(bound), data, ctypes.c_size_t(len(data)), 3), len(data)
 
-side = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
 torch.set_num_threads(1)
 print("torch", torch.__version__)
+if sys.argv[1:2] == ["--file"]:
+    types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+             "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
+    file, total = open(sys.argv[2], "rb").read(), 0
+    for name, t in sorted(json.loads(file[-48 - int.from_bytes(file[-48:-40], "little"):-48])["tensors"].items()):
+        data = file[t["offset"]:][:t["length"]] if "offset" in t else open(f"{sys.argv[3]}/{t['digest'][:2]}/{t['digest']}", "rb").read()
+        values, mask = read_checkpoint.tensor(data, t["dtype"], t["shape"])
+        if not mask: continue
+        weight = torch.frombuffer(bytearray(values), dtype=types[t["dtype"]]).reshape(t["shape"])
+        matrix = weight.reshape(t["shape"][0], -1) if weight.dim() > 1 else weight.reshape(1, -1)
+        size, plain, csr = *save(weight), save(matrix.to_sparse_csr())[0]
+        total += size
+        print(f"{name}: payload {len(data)} bytes, torch.save {plain}, + zstd {size} ({size / len(data):.3f}x), torch.save of CSR + zstd {csr} ({csr / len(data):.3f}x)")
+    print(f"all: torch.save + zstd {total}")
+    sys.exit(0)
+side = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
 for sparsity in (0.5, 0.8, 0.9, 0.95, 0.98):
     torch.manual_seed(3)
     bits = torch.randint(-2**31, 2**31 - 1, (side, side), dtype=torch.int64).to(torch.int32)

@@ -112,6 +112,25 @@ TEST(BytePlaneTest, AnyBytesAreSafe) {
   }
 }
 
+TEST(BytePlaneTest, ALongPlaneHasTheBytesOfOneInMemory) {
+  for (size_t size : {2000ul, 262'143ul, 262'144ul, 262'145ul, 600'001ul}) {
+    std::string plane = Drawn(size, Geometric(4, 0.3), 1), coded = Encoded(plane), long_coded;
+    ASSERT_EQ(coded[0], 2) << "not ANS: this test compares nothing";
+    ByteCounts counts{};
+    for (char byte : plane) ++counts[static_cast<uint8_t>(byte)];
+    size_t largest = 0, expected_end = size;
+    EncodeLongPlane(long_coded, size, counts, [&](size_t first, std::span<uint8_t> bytes) {
+      EXPECT_EQ(first + bytes.size(), expected_end);
+      expected_end = first;
+      largest = std::max(largest, bytes.size());
+      std::memcpy(bytes.data(), plane.data() + first, bytes.size());
+    });
+    EXPECT_TRUE(long_coded == coded) << size;
+    EXPECT_EQ(expected_end, 0u);
+    EXPECT_LE(largest, 262'144u);
+  }
+}
+
 TEST(AnsTest, SymbolsOfAnyFrequencyComeBack) {
   // Each of 2 … 4095 slots, in turn with the rest.
   for (uint32_t frequency : {1u, 2u, 15u, 16u, 2048u, 4094u, 4095u}) {
