@@ -22,7 +22,7 @@ constexpr Millis kLongestCommand{600'000};  // ten times slower
 constexpr Millis kLongestCommand{120'000};
 #endif
 constexpr Millis kLongestWait{60'000};
-constexpr int kSide = 8, kClasses = 4;
+constexpr int kClasses = 4;
 
 std::string Idx(const std::vector<uint32_t>& shape, const std::string& data) {
   std::string out = {0, 0, 8, static_cast<char>(shape.size())};
@@ -32,18 +32,18 @@ std::string Idx(const std::vector<uint32_t>& shape, const std::string& data) {
   return out + data;
 }
 
-// Class c lights the c-th pair of rows; the rest is a fixed pattern that says nothing.
-std::string Images(uint32_t count) {
+// Class c lights the c-th quarter of the rows; the rest is a fixed pattern that says nothing.
+std::string Images(uint32_t count, int side) {
   std::string pixels;
   for (uint32_t i = 0; i < count; ++i) {
-    for (int y = 0; y < kSide; ++y) {
-      for (int x = 0; x < kSide; ++x) {
-        bool lit = y / 2 == static_cast<int>(i % kClasses);
+    for (int y = 0; y < side; ++y) {
+      for (int x = 0; x < side; ++x) {
+        bool lit = y * kClasses / side == static_cast<int>(i % kClasses);
         pixels += static_cast<char>((lit ? 120 : 0) + (i * 31 + static_cast<uint32_t>(y * 7 + x * 13)) % 100);
       }
     }
   }
-  return Idx({count, kSide, kSide}, pixels);
+  return Idx({count, static_cast<uint32_t>(side), static_cast<uint32_t>(side)}, pixels);
 }
 
 std::string Labels(uint32_t count) {
@@ -89,10 +89,10 @@ std::string CliTest::Write(const std::string& name, const std::string& bytes) co
 
 std::string CliTest::Read(const std::string& path) { return ReadFile(path).value(); }
 
-void CliTest::WriteData() const {
-  Write("train.idx", Images(600));
+void CliTest::WriteData(int side) const {
+  Write("train.idx", Images(600, side));
   Write("train_labels.idx", Labels(600));
-  Write("test.idx", Images(200));
+  Write("test.idx", Images(200, side));
   Write("test_labels.idx", Labels(200));
 }
 

@@ -28,6 +28,11 @@ struct Started {
   std::string err() const;
 };
 
+// The data set of CliTest::WriteData in a recipe that runs in the test's directory, and what that leaves to train on.
+inline constexpr const char* kSmallData =
+    "data: {format: idx, train: train.idx, train_labels: train_labels.idx, test: test.idx, test_labels: test_labels.idx, validation: 200}\n";
+inline constexpr int kSmallValidation = 200, kSmallTraining = 400;
+
 // What a recipe of the tests says; the rest is fixed.
 struct SmallRecipe {
   std::string name = "small";
@@ -45,8 +50,8 @@ class CliTest : public ::testing::Test {
   std::string Path(const std::string& name) const { return directory_ + "/" + name; }
   std::string Write(const std::string& name, const std::string& bytes) const;
   static std::string Read(const std::string& path);
-  // The data set (600 + 200 images of 8 x 8, 4 classes), and a recipe over it.
-  void WriteData() const;
+  // The data set (600 + 200 images of `side` x `side`, 4 classes), and a recipe over it.
+  void WriteData(int side = 8) const;
   std::string WriteRecipe(const std::string& file, const SmallRecipe& recipe = {}) const;
 
   // argv[0] is "pare", "pare-coordinator", …. Runs in the test's directory, without PARE_STORE and PARE_COORDINATOR.

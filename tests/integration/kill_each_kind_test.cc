@@ -13,16 +13,19 @@ namespace {
 namespace fs = std::filesystem;
 
 // One variant per method, on 600 images of 8 x 8. 64 pixels and wide layers, so that every layer can be factored and quantized;
-// many short epochs, so that the first snapshot is on the disk well before a step ends.
+// many short epochs, so that the first snapshot is on the disk well before a step ends. Outside teachers are what another job promoted.
 constexpr const char* kEveryKind = R"(model: {architecture: mlp, hidden: [64, 32]}
 train: {epochs: 200, batch_size: 32, optimizer: sgd, learning_rate: 0.01}
 goal: {max_accuracy_drop: 100.0, minimize: bytes}
 snapshot: {every_epochs: 1}
 variants:
   adapters: [{lora: {rank: 2, epochs: 40}}, {merge: }]
+  blocks: [{prune: {granularity: 4x1, sparsity: 0.5}}, {prune: {sparsity: 0.8}}, {retrain: {rewind: weights, to: init, epochs: 40}}]
   four-bits: [{qlora: {rank: 2, epochs: 40, merge: true}}]
   gradual: [{prune: {schedule: cubic, final_sparsity: 0.8, epochs: 40, end_epoch: 20}}]
+  moving: [{prune: {criterion: movement, schedule: linear, final_sparsity: 0.8, epochs: 40, end_epoch: 20}}]
   narrow: [{sensitivity: {samples: 50}}, {prune: {granularity: channel, scope: layer, sparsity: 0.5, criterion: taylor}}, {retrain: {epochs: 40}}, {remove: }, {cast: }]
+  outside: [{distill: {teacher: small@1, epochs: 40, control: true}}, {prune: {granularity: "2:4"}}, {distill: {teacher: ./exported, epochs: 40}}]
   plain-int8: [{quantize: {scheme: int8_dynamic}}, {measure: {batch: 8, runs: 5, seconds: 0.1}}]
   rounded: [{quantize: {scheme: qat, epochs: 40}}]
   sequel: [{self_distill: {generations: 1, epochs: 40, control: false}}]
@@ -33,21 +36,24 @@ variants:
   thin: [{low_rank: {budget: 0.6, whitened: true, calibration_samples: 200}}]
 promote: {as: every-kind}
 )";
-const std::set<std::string> kTraining = {"train", "lora", "qlora", "prune-cubic", "retrain", "quantize-qat", "distill", "distill-match"};
-const std::set<std::string> kOther = {"initialize", "evaluate", "merge", "sensitivity", "prune-structured", "remove", "cast", "quantize-int8_dynamic", "quantize-cluster",
-                                      "quantize-int8_static", "logits", "choose", "spectrum-whitened", "low_rank", "measure"};
+const std::set<std::string> kTraining = {"train", "lora", "qlora", "prune-cubic", "prune-linear-movement", "retrain", "retrain-rewind", "quantize-qat", "distill", "distill-match"};
+const std::set<std::string> kOther = {"initialize", "import", "adopt", "evaluate", "compare", "merge", "sensitivity", "prune", "prune-block", "prune-n_m", "prune-structured",
+                                      "remove", "cast", "quantize-int8_dynamic", "quantize-cluster", "quantize-int8_static", "logits", "choose", "spectrum-whitened", "low_rank",
+                                      "measure"};
 
 class KillEachKindTest : public CliTest, public ::testing::WithParamInterface<const char*> {
  protected:
   void SetUp() override {
     CliTest::SetUp();
     WriteData();
-    Write("every.yaml", "version: 1\nname: every-kind\nseed: 1\ndata: {format: idx, train: train.idx, train_labels: train_labels.idx, test: test.idx, test_labels: test_labels.idx, validation: 200}\n" +
-                            std::string(kEveryKind));
+    WriteRecipe("small.yaml");
+    Write("every.yaml", "version: 1\nname: every-kind\nseed: 1\n" + std::string(kSmallData) + kEveryKind);
   }
 };
 
 TEST_P(KillEachKindTest, DigestSurvivesTheKillOf) {
+  for (const char* store : {"whole", "killed"}) ASSERT_EQ(Pare({"run", "small.yaml", "--workers", "1"}, Path(store)).code, 0);
+  ASSERT_EQ(Pare({"export", "small", "exported"}, Path("whole")).code, 0);
   Outcome whole = Pare({"run", "every.yaml", "--workers", "1"}, Path("whole"));
   ASSERT_EQ(whole.code, 0) << whole.err << whole.out;
   std::string expected = Pare({"digest"}, Path("whole")).out, endpoint;

@@ -26,7 +26,9 @@ std::string KindOf(const Json& spec) {
   const Json& params = spec.at("params");
   if (params.contains("scheme")) kind += "-" + params["scheme"].get<std::string>();
   if (params.contains("granularity")) kind += "-" + params["granularity"].at("kind").get<std::string>();
-  if (params.value("schedule", Json()) == "cubic") kind += "-cubic";
+  if (params.contains("final_sparsity")) kind += "-" + params["schedule"].get<std::string>();
+  if (params.value("criterion", Json()) == "movement") kind += "-movement";
+  if (params.value("rule", Json()) == "weights") kind += "-rewind";
   if (params.value("whitened", false)) kind += "-whitened";
   if (params.contains("match")) kind += "-match";
   return kind;

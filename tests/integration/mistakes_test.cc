@@ -1,5 +1,5 @@
 // What users of other tools complain about (docs/architecture.md, "Mistakes that have a test"), as whole runs. Two of the ten
-// are tested where they live: VerdictTest and GlobalRankingTest.
+// are tested where they live: MeasureTest and GlobalRankingTest.
 #include <gmock/gmock.h>
 #include <signal.h>
 

@@ -44,9 +44,8 @@ constexpr const char* kSteps[] = {"prune: {sparsity: 0.5}",
                                   "measure: {batch: 8, runs: 2, seconds: 0.02}",
                                   "cast: "};
 
-constexpr const char* kHead =
-    "version: 1\nname: orders\nseed: 1\n"
-    "data: {format: idx, train: train.idx, train_labels: train_labels.idx, test: test.idx, test_labels: test_labels.idx, validation: 200}\n"
+const std::string kHead =
+    "version: 1\nname: orders\nseed: 1\n" + std::string(kSmallData) +
     "model: {architecture: mlp, hidden: [64, 32]}\ntrain: {epochs: 2, batch_size: 100, optimizer: sgd, learning_rate: 0.01}\n"
     "goal: {max_accuracy_drop: 100.0, minimize: bytes}\nvariants:\n";
 constexpr size_t kVariantsOfARecipe = 100;

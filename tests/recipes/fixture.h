@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "model/architectures.h"
 #include "recipes/planner.h"
 #include "recipes/recipe.h"
 
@@ -71,11 +72,22 @@ inline std::vector<std::string> ShippedRecipes() {
 
 inline std::string ShippedText(const std::string& name) { return ReadText(PARE_SOURCE_DIR "/recipes/" + name); }
 
+// Each of the recipe's outside teachers, as if it were what tiny.yaml promotes.
+inline OutsideModels OutsideFor(const Recipe& recipe, const data::DataInfo& info) {
+  OutsideModels models;
+  for (const OutsideReference& reference : OutsideReferences(recipe.tree())) {
+    OutsideModel& model = models[reference.text];
+    model.graph = *model::BuildArchitecture("mlp", {{"hidden", {32}}}, info.sample_shape, info.classes);
+    (reference.place == ModelPlace::kRegistry ? model.artifact : model.weights) = pare::DigestOf(std::string_view("tiny"));
+  }
+  return models;
+}
+
 inline ResolvedRecipe Resolved(const std::string& yaml, const data::DataInfo& info, const Digest& weights = {}) {
   auto recipe = Recipe::Parse(yaml, "test.yaml");
   EXPECT_TRUE(recipe.ok()) << recipe.error().message;
   if (!recipe.ok()) return {};
-  auto resolved = Resolve(*recipe, info, weights);
+  auto resolved = Resolve(*recipe, info, weights, OutsideFor(*recipe, info));
   EXPECT_TRUE(resolved.ok()) << resolved.error().message;
   return resolved.ok() ? *resolved : ResolvedRecipe{};
 }

@@ -2,6 +2,8 @@
 #include <set>
 
 #include "common/version.h"
+#include "recipes/kinds.h"
+#include "recipes/schema.h"
 #include "tests/recipes/fixture.h"
 
 namespace pare::recipes {
@@ -54,6 +56,44 @@ TEST(ShippedRecipesTest, EveryGoldenPlanBelongsToARecipe) {
 TEST(ShippedRecipesTest, ThereIsOnePerMethodAndArchitecture) {
   EXPECT_THAT(ShippedRecipes(), testing::IsSupersetOf({"fashion-lenet.yaml", "fashion-lottery.yaml", "fashion-iterative.yaml", "fashion-gradual.yaml", "fashion-oneshot.yaml",
                                                        "fashion-lenet5.yaml", "fashion-resnet8.yaml", "bert-per-layer.yaml", "tiny.yaml"}));
+}
+
+// "prune", "prune.criterion=taylor", … of all steps in a list.
+void CollectUses(const Json& steps, std::set<std::string>& uses) {
+  for (const Json& item : steps) {
+    if (item.contains("steps")) {
+      CollectUses(item["steps"], uses);
+      continue;
+    }
+    for (const auto& [kind, section] : item.items()) {
+      uses.insert(kind);
+      for (const auto& [field, value] : section.items()) {
+        if (value.is_string()) uses.insert(kind + "." + field + "=" + value.get<std::string>());
+      }
+    }
+  }
+}
+
+TEST(ShippedRecipesTest, EveryStepKindAndEveryChoiceThatItOffersIsInARecipe) {
+  // As written, and with the defaults written out.
+  std::set<std::string> uses;
+  for (const std::string& name : ShippedRecipes()) {
+    auto recipe = Recipe::Parse(ShippedText(name), name);
+    ASSERT_TRUE(recipe.ok()) << recipe.error().message;
+    for (const Json& tree : {recipe->tree(), Resolved(ShippedText(name)).tree}) {
+      for (const auto& [variant, steps] : tree.at("variants").items()) CollectUses(steps, uses);
+    }
+  }
+  std::vector<std::string> expected = {"prune.granularity=2:4", "prune.granularity=4x1", "prune.granularity=channel", "prune.granularity=head", "prune.granularity=layer",
+                                       "distill.teacher=baseline", "distill.teacher=tiny@champion", "distill.teacher=./tiny-export", "distill.teacher=tiny-export/model.safetensors"};
+  for (const Kind& kind : Kinds()) {
+    expected.emplace_back(kind.name);
+    for (const Field* field : FieldsOf(kind.name)) {
+      std::istringstream words{std::string(field->type == "name" ? field->allowed : "")};
+      for (std::string word; std::getline(words, word, ',');) expected.push_back(std::string(kind.name) + "." + std::string(field->name) + "=" + word);
+    }
+  }
+  for (const std::string& use : expected) EXPECT_TRUE(uses.contains(use)) << use;
 }
 
 // Prune and retrain steps of a variant, in order.

@@ -152,7 +152,7 @@ Result<StepOutput> RunMeasure(StepContext& context) {
     ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(c->graph));
     TRY(CheckFits(c->graph, info, *data.dataset, data.spec));
   }
-  Meters meters = SystemMeters();
+  const Meters& meters = context.environment.meters;
   Bench bench(context, settings, meters, data);
   int64_t slice = (settings.batch + bench.Shards() - 1) / bench.Shards();  // what one thread gets
   ASSIGN_OR_RETURN(auto dense, Choose(context, baseline->checkpoint, slice));

@@ -19,6 +19,7 @@
 #include "storage/blob_store.h"
 #include "worker/runner/hooks.h"
 #include "worker/runner/input_cache.h"
+#include "worker/runner/meters.h"
 #include "worker/runner/snapshot.h"
 #include "worker/runner/snapshot_writer.h"
 #include "worker/step_runner.h"
@@ -32,6 +33,7 @@ struct Environment {
   const Clock& clock;
   int threads = 1;
   std::string device = "cpu";
+  Meters meters = SystemMeters();
 };
 
 // One step.

@@ -18,6 +18,16 @@ class MeasureTest : public RunnerTest {
     return *storage::GetArtifact(*blobs_, Artifact(Run(MakeWithData("measure", params, {{"model", model}, {"baseline", trained_}}))));
   }
 
+  // On a clock that shows 1/1024 s more at every look: each run takes as long as any other.
+  storage::Artifact MeasuredInStep(const Digest& model, const Json& params) {
+    InputCache cache(*blobs_);
+    Environment environment{*blobs_, cache, clock_, 1, "cpu"};
+    environment.meters.wall_s = [now = 0.0]() mutable { return now += 0x1p-10; };
+    RecordingHooks hooks;
+    worker::Assignment assignment = MakeWithData("measure", params, {{"model", model}, {"baseline", trained_}});
+    return *storage::GetArtifact(*blobs_, Artifact(ExecuteStep(assignment, environment, hooks)));
+  }
+
   Digest trained_;
 };
 
@@ -73,6 +83,25 @@ TEST_F(MeasureTest, TheBaselineItselfGivesNeither) {
   EXPECT_EQ(r["smaller"], 1.0);
   EXPECT_TRUE(r["gives"] == "neither" || r["gives"] == "time");
   EXPECT_FALSE(r["ladder"][0].contains("cost_per_million"));
+}
+
+// Half of the width, three quarters of the multiply-adds gone, and a machine on which that gains nothing.
+TEST_F(MeasureTest, SaysNoGainWhenHalfTheWidthGainsNothingAtBatchOne) {
+  Json prune = PruneParams(0.5);
+  prune["scope"] = "layer";
+  prune["granularity"] = {{"kind", "structured"}, {"unit", "channel"}, {"round_to", 1}};
+  Json tensors = {"fc1.weight", "fc2.weight", "fc3.weight"};
+  prune["tensors"] = tensors;
+  Digest masked = Artifact(Run(Make("prune", prune, {{"model", trained_}})));
+  Digest narrow = Artifact(Run(Make("remove", {{"tensors", tensors}}, {{"model", masked}})));
+  ASSERT_EQ(CheckpointOf(narrow).tensors.at("fc1.weight").shape(), (model::Shape{20, 16}));
+  Json r = MeasuredInStep(narrow, Params(1)).results;
+  EXPECT_EQ(r["speedup"], 1.0);
+  EXPECT_EQ(r["finding"], "no gain in time: 0.9766 ms against 0.9766 ms of the best dense execution of the baseline at batch 1, 1 thread; "
+                          "fewer multiply-adds do not show there, a larger batch or a wider network may");
+  EXPECT_EQ(r["gives"], "space");
+  // With masks alone nothing is removed, and nothing of multiply-adds is said.
+  EXPECT_FALSE(Contains(MeasuredInStep(masked, Params(1)).results["finding"], "fewer multiply-adds"));
 }
 
 TEST_F(MeasureTest, NamesTheFieldThatMakesNoSense) {

@@ -106,6 +106,18 @@ TEST(MeasurementTest, SaysNoGainAndWhy) {
   EXPECT_NE(FindingOf(facts).find("at 60.0 % sparsity dense execution beats the sparse kernel in every layer"), std::string::npos);
 }
 
+TEST(MeasurementTest, AGainStartsWhereMediansOfOneMachineNoLongerDifferByChance) {
+  SpeedFacts facts{.before_s = 0.004, .after_s = 0.004};
+  for (double time : {0.5, 1.0, kNoticeableGain - 1e-9}) {
+    facts.time = time;
+    EXPECT_EQ(FindingOf(facts).rfind("no gain in time: ", 0), 0u) << time;
+    EXPECT_EQ(GivesOf({.time = time, .space = 4.0}), "space") << time;
+  }
+  facts.time = kNoticeableGain;
+  EXPECT_EQ(FindingOf(facts).rfind("1.05x faster: ", 0), 0u);
+  EXPECT_EQ(GivesOf({.time = kNoticeableGain, .space = 4.0}), "space and time");
+}
+
 TEST(MetersTest, EnergyAddsPackagesUpAcrossWraps) {
   namespace fs = std::filesystem;
   fs::path root = fs::path(testing::TempDir()) / "powercap";
