@@ -16,7 +16,7 @@
 
 namespace pare::storage {
 
-inline constexpr int kSchemaVersion = 3;
+inline constexpr int kSchemaVersion = 4;
 
 class Index {
  public:

@@ -2,8 +2,8 @@
 // thread.
 //
 // Every row carries a checksum of its columns (Statement::checksum): SQLite notices damage of its own structures only, and a
-// flipped bit in a name or a number must never be taken for a fact. 64 bits; any change of one word of a row changes it. 0
-// stands for a row that was written before there were checksums.
+// flipped bit in a name or a number must never be taken for a fact. 64 bits; any change of one word of a row changes it. It
+// is never 0, which a lost page reads as.
 //
 // Errors, all with the path: kNoSpace when the disk is full, kCorrupt when the file is damaged, kConflict when another
 // process keeps it locked, kInternal for rows that our own code must not write, kIo otherwise.

@@ -51,6 +51,22 @@ TEST_P(MigrationTest, AnEarlierIndexOpensAndKeepsEveryRow) {
   EXPECT_TRUE((*index)->Commit(RowOfEveryType()).ok());  // and goes on being used
 }
 
+// What was never checked could be changed unseen.
+TEST_P(MigrationTest, EveryRowOfAMigratedIndexIsChecked) {
+  Create(GetParam());
+  ASSERT_TRUE(Index::Open(path_).ok());
+  {
+    auto db = std::move(Database::Open(path_, Database::Mode::kWrite)).value();
+    for (const char* table : {"jobs", "steps", "job_steps", "attempts", "metrics", "snapshots", "artifacts", "versions", "aliases", "promotions", "events"}) {
+      EXPECT_EQ(*db->Number(std::string("SELECT count(*) FROM ") + table + " WHERE checksum=0"), 0) << table;
+    }
+    ASSERT_TRUE(db->Run("UPDATE jobs SET name='another'").ok());
+  }
+  auto index = Index::Open(path_);
+  ASSERT_TRUE(index.ok());
+  EXPECT_EQ(CodeOf((*index)->Load()), ErrorCode::kCorrupt);
+}
+
 TEST_P(MigrationTest, AMigratedIndexHasTheSchemaOfANewOne) {
   Create(GetParam());
   ASSERT_TRUE(Index::Open(path_).ok());
