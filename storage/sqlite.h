@@ -90,6 +90,9 @@ class Database {
   enum class Mode { kCreate, kWrite, kRead, kImmutable };  // kImmutable: nobody writes the file; takes no lock, no -shm file
   // `name`: a path, or ":memory:".
   static Result<std::unique_ptr<Database>> Open(const std::string& name, Mode mode);
+  // kRead, or kImmutable on a read-only disk: a log beside the file holds transactions that the file alone lacks; without one, and
+  // where nothing can be created beside it, the file is all there is and nobody can change it.
+  static Result<std::unique_ptr<Database>> OpenForReading(const std::string& path);
   ~Database();
   Database(const Database&) = delete;
 
