@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "storage/backup.h"
 #include "storage/gc.h"
+#include "storage/index_repair.h"
 #include "tests/storage/fault_disk.h"
 #include "tests/storage/stored_copy.h"
 #include "tests/storage/world.h"
@@ -126,6 +127,41 @@ class RepairCutTest : public CareCutTest {
 
 TEST_F(RepairCutTest, NoCutLosesWhatWasCommittedAndTheNextRepairFinishes) { EveryCut(); }
 TEST_F(RepairCutTest, NoErrorLosesWhatWasCommittedAndTheNextRepairFinishes) { EveryError(); }
+
+// ---- sealing ----
+
+TEST(SealTest, WhatCannotBeSealedKeepsItsLogAndWhatIsSealedIsWholeWithoutOne) {
+  TemporaryDirectory made(TemporaryDirectory::Place::kMemory);
+  auto index = std::move(Index::Open(made / "index.db")).value();
+  ASSERT_TRUE(index->Commit(RowOfEveryType()).ok());  // in the log
+  for (Fault fault : {Fault::kNoSpace, Fault::kFull, Fault::kIoError}) {
+    bool more = true, sealed = false;
+    for (int64_t call = 1; more; ++call) {
+      TemporaryDirectory live(TemporaryDirectory::Place::kMemory);
+      std::string path = live / "index.db";
+      for (const char* suffix : {"", "-wal"}) fs::copy_file(made / "index.db" + suffix, path + suffix);
+      {
+        FaultDisk disk(live.path());
+        disk.Arm(fault, call);
+        Status status = SealDatabase(path);
+        sealed = status.ok();
+        more = disk.calls() >= call;
+        if (!sealed) ASSERT_NE(status.error().message.find(path), std::string::npos) << status.error().message;
+      }
+      if (sealed) {
+        ASSERT_FALSE(fs::exists(path + "-wal")) << call;
+        fs::rename(path, live / "moved.db");
+        path = live / "moved.db";
+      }
+      auto opened = Index::Open(path);
+      ASSERT_TRUE(opened.ok()) << call << ": " << opened.error().message;
+      auto state = (*opened)->Load();
+      ASSERT_TRUE(state.ok()) << call << ": " << state.error().message;
+      ASSERT_EQ(state->jobs.size(), 1u) << call;
+    }
+    EXPECT_TRUE(sealed);
+  }
+}
 
 // ---- collection ----
 

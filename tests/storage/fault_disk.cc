@@ -88,6 +88,9 @@ FaultDisk::Decision FaultDisk::Before(const char* call, const std::string& path)
   names_.push_back(std::string(call) + " " + (path.size() > root_.size() ? path.substr(root_.size() + 1) : "."));
   bool sync = std::string_view(call) == "fsync", write = std::string_view(call) == "write";
   if (dead_) return errno = EIO, Decision{Verdict::kDone, -1};
+  bool allocates = std::string_view(call) == "allocate", grows = allocates || write || std::string_view(call) == "create" || std::string_view(call) == "mkdir";
+  bool full = (fault_ == Fault::kFull && grows) || (fault_ == Fault::kNearlyFull && allocates);
+  if (full && calls_ >= at_) return errno = ENOSPC, Decision{Verdict::kDone, -1};
   if (calls_ != at_) return {};
   switch (fault_) {
     case Fault::kNone: return {};
@@ -97,6 +100,8 @@ FaultDisk::Decision FaultDisk::Before(const char* call, const std::string& path)
     case Fault::kNoSpace: return errno = ENOSPC, Decision{Verdict::kDone, -1};
     case Fault::kShortWrite: return write ? Decision{Verdict::kHalf, 0} : Decision{};
     case Fault::kLostSync: return sync ? Decision{Verdict::kDone, 0} : Decision{};
+    case Fault::kFull:
+    case Fault::kNearlyFull:
     case Fault::kReadError:
     case Fault::kShortRead: return {};
   }
@@ -113,9 +118,7 @@ FaultDisk::Decision FaultDisk::BeforeLook(const char* call, const std::string& p
 }
 
 void FaultDisk::Renamed(const std::string& from, const std::string& to) {
-  fs::path source(from), target(to);
-  if (source.parent_path() != target.parent_path()) return;
-  renames_[target.parent_path().string()].emplace_back(source.filename().string(), target.filename().string());
+  renames_.emplace_back(from, to);
 }
 
 // A new file, perhaps under a number that the system gave an older one.
@@ -136,7 +139,8 @@ void FaultDisk::Synced(int fd, const std::string& path) {
   if (::fstat(fd, &info) != 0) return;
   if (S_ISDIR(info.st_mode)) {
     durable_[path] = NamesNow(path);
-    renames_.erase(path);
+    auto in = [&path](const std::string& name) { return fs::path(name).parent_path() == path; };
+    std::erase_if(renames_, [&](const auto& rename) { return in(rename.first) || in(rename.second); });
   } else if (int64_t number = NumberOf(path); number >= 0 && !LeftOut(fs::path(path).filename().string())) {
     files_[static_cast<size_t>(number)].synced = ReadBytes(path);
   }
@@ -145,6 +149,11 @@ void FaultDisk::Synced(int fd, const std::string& path) {
 void FaultDisk::Leave(Cut cut, uint64_t seed, const std::string& target) {
   Inside guard;
   RandomStream random(seed, RandomPurpose::kTest);
+  undone_.clear();
+  for (const auto& [source, renamed] : renames_) {
+    bool undone = random.Below(2) == 0;
+    for (const fs::path name : {source, renamed}) undone_[name.parent_path().string()][name.filename().string()] = undone;
+  }
   LeaveDirectory(cut, root_, target, &random);
 }
 
@@ -152,16 +161,11 @@ void FaultDisk::LeaveDirectory(Cut cut, const std::string& from, const std::stri
   auto& random = *static_cast<RandomStream*>(stream);
   fs::create_directories(to);
   Names really = NamesNow(from), now = really, before = durable_[from], names;
-  if (cut == Cut::kTorn) {  // a rename that is not durable: one toss for both names
-    for (const auto& [source, renamed] : renames_[from]) {
-      bool undone = random.Below(2) == 0;
-      for (const std::string& name : {source, renamed}) {
-        Names& other = undone ? now : before;
-        const Names& one = undone ? before : now;
-        other.erase(name);
-        if (auto entry = one.find(name); entry != one.end()) other.insert(*entry);
-      }
-    }
+  for (const auto& [name, undone] : cut == Cut::kTorn ? undone_[from] : std::map<std::string, bool>()) {
+    Names& other = undone ? now : before;
+    const Names& one = undone ? before : now;
+    other.erase(name);
+    if (auto entry = one.find(name); entry != one.end()) other.insert(*entry);
   }
   if (cut == Cut::kUnsynced) names = before;
   else if (cut != Cut::kTorn) names = now;

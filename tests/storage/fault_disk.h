@@ -4,7 +4,7 @@
 //
 // A call that changes files below `root` counts, from 1 on; so does, on its own, a call that only looks: read, mmap of a file, flock,
 // readdir. The model: bytes of a file are durable when the file has been synced
-// since; a name is durable when its directory has been synced since; a rename within a directory is there in whole or not at all. fsync is
+// since; a name is durable when its directory has been synced since; a rename is there in whole or not at all. fsync is
 // not passed on to the real disk.
 #pragma once
 
@@ -26,6 +26,8 @@ enum class Fault {
   kTornWrite,  // half of the bytes, and then as kCrash (as kCrash for other calls)
   kIoError,    // EIO, once
   kNoSpace,    // ENOSPC, once
+  kFull,       // ENOSPC for all that needs space from there on
+  kNearlyFull,  // and for allocations only
   kShortWrite,  // half of the bytes, which is no error
   kLostSync,   // fsync returns 0 and has done nothing
   // Of calls that only look, which count on their own:
@@ -89,8 +91,9 @@ class FaultDisk {
   std::vector<File> files_;
   std::map<ino_t, int64_t> numbers_;
   std::map<std::string, Names> durable_;  // by directory
-  // Renames within a directory since it was synced: from, to.
-  std::map<std::string, std::vector<std::pair<std::string, std::string>>> renames_;
+  // Renames of which neither directory has been synced since: from, to.
+  std::vector<std::pair<std::string, std::string>> renames_;
+  std::map<std::string, std::map<std::string, bool>> undone_;  // directory → name → whether its rename did not happen
 };
 
 }  // namespace pare::storage
