@@ -146,7 +146,7 @@ TEST(SealTest, WhatCannotBeSealedKeepsItsLogAndWhatIsSealedIsWholeWithoutOne) {
         Status status = SealDatabase(path);
         sealed = status.ok();
         more = disk.calls() >= call;
-        if (!sealed) ASSERT_NE(status.error().message.find(path), std::string::npos) << status.error().message;
+        ASSERT_TRUE(sealed || status.error().message.find(path) != std::string::npos) << status.error().message;
       }
       if (sealed) {
         ASSERT_FALSE(fs::exists(path + "-wal")) << call;
@@ -200,8 +200,8 @@ class CollectionCutTest : public CareCutTest {
       rows.push_back(row);
     }
     TRY(store->index().Commit(rows));
-    ASSIGN_OR_RETURN(GcResult result, ExecuteGc(store->paths(), plan, alone));
-    return Ok();
+    auto done = ExecuteGc(store->paths(), plan, alone);
+    return done.ok() ? Ok() : Status(done.error());
   }
   std::string Examine(const std::string& root, bool acknowledged) {
     auto report = Fsck(StorePaths(root), false);
