@@ -13,7 +13,7 @@
 namespace pare::cli {
 namespace {
 
-enum class Known { kNothing, kDone, kFailed };  // of a step; failed: it would fail again
+enum class Known { kNothing, kDone, kCollected, kFailed };  // of a step; failed: it would fail again
 
 // Asks for the keys that `known` lacks. Nothing is known where there is no store yet.
 Status LearnKeys(const Target& target, const recipes::PlannedSteps& plan, std::map<StepKey, Known>& known) {
@@ -28,7 +28,7 @@ Status LearnKeys(const Target& target, const recipes::PlannedSteps& plan, std::m
   ASSIGN_OR_RETURN(Json states, connection->Call("known", {{"keys", std::move(keys)}}));
   for (const auto& [hex, state] : states.items()) {
     ASSIGN_OR_RETURN(StepKey key, StepKey::FromHex(hex));
-    known[key] = state == "done" ? Known::kDone : Known::kFailed;
+    known[key] = state == "done" ? Known::kDone : state == "collected" ? Known::kCollected : Known::kFailed;
   }
   return Ok();
 }
@@ -44,6 +44,15 @@ Result<recipes::PlannedSteps> PlanWith(const Target& target, const recipes::Reso
     plan = recipes::Next(resolved, outcomes);
   }
   return plan;
+}
+
+// Collected checkpoints are made again, or not missed.
+void SettleCollected(const recipes::PlannedSteps& plan, bool keeps_all, std::map<StepKey, Known>& known) {
+  auto is = [&known](Known what) { return [&known, what](const StepKey& key) { return known.at(key) == what; }; };
+  std::set<StepKey> again = recipes::MadeAgain(plan, keeps_all, is(Known::kNothing), is(Known::kCollected));
+  for (auto& [key, what] : known) {
+    if (what == Known::kCollected) what = again.count(key) != 0 ? Known::kNothing : Known::kDone;
+  }
 }
 
 Result<Json> StepLine(const recipes::PlannedStep& step, const recipes::ResolvedRecipe& resolved, const std::map<StepKey, std::string>& names) {
@@ -64,6 +73,7 @@ Result<Json> MakePlan(const Target& target, const std::string& path, bool resolv
   if (resolved_only) return resolved.tree;
   std::map<StepKey, Known> known;
   ASSIGN_OR_RETURN(auto plan, PlanWith(target, resolved, known));
+  SettleCollected(plan, recipes::KeepsAll(resolved), known);
   Json steps = Json::array(), warnings = Json::array();
   int64_t to_run = 0, cached = 0;
   double seconds = 0;

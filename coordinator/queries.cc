@@ -198,7 +198,8 @@ Result<Json> Why(const QueryContext& context, const Json& args) {
 
 // ---- plan ----
 
-// What the store knows of steps that a job would want: done ones are reused, diverged ones would diverge again (AdoptName).
+// What the store knows of steps that a job would want: done ones are reused, diverged ones would diverge again (AdoptName), collected
+// ones are done unless their checkpoints are needed (recipes::MadeAgain).
 Result<Json> Known(const QueryContext& context, const Json& args) {
   ASSIGN_OR_RETURN(std::vector<StepKey> keys, KeysOf(args));
   Json states = Json::object();
@@ -206,8 +207,7 @@ Result<Json> Known(const QueryContext& context, const Json& args) {
     const Step* step = context.state.FindStep(key);
     if (step == nullptr) continue;
     const ArtifactRecord* record = context.state.ArtifactOf(key);
-    bool collected = record != nullptr && record->collected;  // it would be made again
-    if (step->state == StepState::kDone && !collected) states[key.hex()] = "done";
+    if (step->state == StepState::kDone) states[key.hex()] = record != nullptr && record->collected ? "collected" : "done";
     if (step->state == StepState::kFailed && step->problem.OrDefault().error_class == "diverged") states[key.hex()] = "failed";
   }
   return states;

@@ -162,6 +162,7 @@ class Scheduler {
   void Enqueue(Step& step);
   void WakeDelayed();
   void LoseArtifact(Step& step);
+  void RunAgain(Step& step);  // a done one, without its artifact
   void TellJobs(Step& step);
   void ForgetOutcome(Step& step);
   void StoreArtifact(Step& step, const Digest& digest, const JsonText& manifest, storage::Artifact content);
@@ -187,8 +188,14 @@ class Scheduler {
   // With an outcome: there is nothing to learn. `at`: its place in the plan.
   bool Adopted(const Job& job, const recipes::PlannedStep& planned, size_t at) const;
   Step& AdoptStep(Job& job, const recipes::PlannedStep& planned);
+  bool Collected(const StepKey& key) const;  // done, and only its results are left
+  // Steps of the plan without their checkpoints run again if the checkpoints are needed (recipes::MadeAgain). True: some do.
+  bool MakeAgain(Job& job, const recipes::PlannedSteps& plan);
+  const StepKey* PromotedWithoutBlobs(const Json& results) const;
+  void RunCollected(Job& job, const std::set<StepKey>& keys);
   JobStep& AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned);
   void SetWanted(Job& job, JobStep& in_job, bool wanted);
+  void WriteName(const Job& job, const JobStep& in_job);
   void DropUnwanted(Job& job, const recipes::PlannedSteps& plan);
   bool DecideLocal(Job& job, const recipes::PlannedSteps& plan);
   void UpdateChains(Job& job, const recipes::PlannedSteps& plan);

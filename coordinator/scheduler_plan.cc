@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "coordinator/measurements.h"
 #include "coordinator/scheduler.h"
 #include "storage/artifact.h"
 
@@ -43,7 +44,7 @@ void Scheduler::Replan(Job& job) {
       return GiveUp(job, "the recipe asks for more than " + std::to_string(kMaxStepsPerJob) + " steps");
     }
     // What is known already (reused steps, decisions) may make the planner want more.
-  } while (AdoptPlan(job, plan, first) || (runs && DecideLocal(job, plan)));
+  } while (AdoptPlan(job, plan, first) || MakeAgain(job, plan) || (runs && DecideLocal(job, plan)));
   DropUnwanted(job, plan);
   UpdateChains(job, plan);
   job.open = OpenSteps(job, plan);
@@ -97,8 +98,6 @@ bool Scheduler::Adopted(const Job& job, const recipes::PlannedStep& planned, siz
 Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   auto [it, created] = state_.steps.try_emplace(planned.key);
   Step& step = it->second;
-  // A result of which only the numbers are left is no input for anything.
-  if (step.state == StepState::kDone && step.wanted_by.empty() && state_.artifacts.at(step.artifact).collected) LoseArtifact(step);
   // A rebuilt index knows keys and results of steps, not what they were made from (storage/fsck.h).
   if (created || step.spec.none()) {
     step.key = planned.key;
@@ -124,6 +123,49 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   return step;
 }
 
+bool Scheduler::Collected(const StepKey& key) const {
+  const ArtifactRecord* record = state_.ArtifactOf(key);
+  return record != nullptr && record->collected;
+}
+
+// A result of which only the numbers are left is no input for anything, and no version of a model.
+bool Scheduler::MakeAgain(Job& job, const recipes::PlannedSteps& plan) {
+  if (std::none_of(plan.begin(), plan.end(), [this](const auto& planned) { return Collected(planned.key); })) return false;
+  std::set<StepKey> registered;
+  for (const auto& [name, model] : state_.models) {
+    for (const storage::VersionRow& version : model.versions) {
+      auto record = state_.artifacts.find(version.artifact);
+      if (record != state_.artifacts.end()) registered.insert(record->second.key);
+    }
+  }
+  std::set<StepKey> again = recipes::MadeAgain(
+      plan, recipes::KeepsAll(*job.recipe), [&job](const StepKey& key) { return job.outcomes.count(key) == 0; },
+      [this](const StepKey& key) { return Collected(key); }, std::move(registered));
+  RunCollected(job, again);
+  return !again.empty();
+}
+
+// The step whose checkpoint the decision registers, if the checkpoint was collected.
+const StepKey* Scheduler::PromotedWithoutBlobs(const Json& results) const {
+  auto artifact = Digest::FromHex(TextAt(results, "artifact"));
+  if (TextAt(results, "as").empty() || !artifact.ok()) return nullptr;
+  auto record = state_.artifacts.find(*artifact);
+  return record != state_.artifacts.end() && record->second.collected ? &record->second.key : nullptr;
+}
+
+void Scheduler::RunCollected(Job& job, const std::set<StepKey>& keys) {
+  for (JobStep& in_job : job.steps) {
+    if (!in_job.reused || keys.count(in_job.key) == 0) continue;
+    in_job.reused = false;
+    WriteName(job, in_job);
+  }
+  for (const StepKey& key : keys) {
+    Step& step = state_.steps.at(key);
+    NoteForAll(step, "info", "its checkpoint " + step.artifact.brief() + " was collected and is needed: the step runs again");
+    RunAgain(step);
+  }
+}
+
 JobStep& Scheduler::AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned) {
   const JobStep* known = job.Find(planned.name);
   size_t at = known == nullptr ? job.steps.size() : static_cast<size_t>(known - job.steps.data());
@@ -134,20 +176,24 @@ JobStep& Scheduler::AdoptName(Job& job, Step& step, const recipes::PlannedStep& 
     Note(job, "warning", planned.name, "failed in an earlier job and would fail again: " + step.problem.OrDefault().message);
   }
   bool reused = step.state == StepState::kDone;
-  if (reused) ++state_.counters.steps_reused;
+  if (reused && !Collected(step.key)) ++state_.counters.steps_reused;  // otherwise it may have to run again (MakeAgain)
   return job.PutStep({.name = planned.name, .variant = state_.texts.Keep(planned.variant), .ordinal = static_cast<int64_t>(at), .key = planned.key, .reused = reused});
 }
 
 void Scheduler::SetWanted(Job& job, JobStep& in_job, bool wanted) {
   if (in_job.wanted == wanted) return;
   in_job.wanted = wanted;
+  WriteName(job, in_job);
+}
+
+void Scheduler::WriteName(const Job& job, const JobStep& in_job) {
   Write(storage::JobStepRow{.job = job.id,
                             .name = in_job.name,
                             .ordinal = in_job.ordinal,
                             .variant = *in_job.variant,
                             .key = in_job.key,
                             .reused = in_job.reused,
-                            .wanted = wanted});
+                            .wanted = in_job.wanted});
 }
 
 void Scheduler::Want(Job& job, Step& step) {
@@ -194,6 +240,14 @@ bool Scheduler::DecideLocal(Job& job, const recipes::PlannedSteps& plan) {
                                 [&](const auto& input) { return job.outcomes.count(input.second) != 0; });
     if (!complete) continue;
     Json results = planner_.decide(planned, *job.recipe, job.outcomes);
+    if (const StepKey* key = PromotedWithoutBlobs(results)) {  // a version always has its checkpoint: it is made first
+      const Step& chosen = state_.steps.at(*key);
+      bool done = chosen.state == StepState::kDone && chosen.artifact.hex() == TextAt(results, "artifact");
+      bool ended = chosen.state == StepState::kDone || chosen.state == StepState::kFailed;
+      if (done) RunCollected(job, {*key});
+      decided = decided || done;
+      if (done || !ended) continue;
+    }
     storage::Artifact artifact{.kind = "decision", .step = planned.key, .results = results};
     JsonText manifest = storage::ToJson(artifact);
     Digest digest = pare::DigestOf(manifest.text());

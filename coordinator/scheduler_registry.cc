@@ -122,7 +122,7 @@ void Scheduler::On(const PromoteCandidate& event) {
   if (!checkpoint.ok()) return ReplyError(event.caller, checkpoint.error());
   if (auto record = state_.artifacts.find(*checkpoint); record != state_.artifacts.end() && record->second.collected) {
     return ReplyError(event.caller, {ErrorCode::kConflict, "the checkpoint of step " + event.step + " was collected; run the recipe of job " + (*job)->id +
-                                                               " again to make it again"});
+                                                               " again, without `keep`, to make it again"});
   }
   auto known = state_.models.find(event.model);
   int64_t version = 0;

@@ -227,6 +227,10 @@ void Scheduler::On(const ArtifactsLost& event) {
 
 void Scheduler::LoseArtifact(Step& step) {
   NoteForAll(step, "warning", "its artifact " + step.artifact.brief() + " is not in the store any more: the step runs again");
+  RunAgain(step);
+}
+
+void Scheduler::RunAgain(Step& step) {
   step.artifact = Digest();
   if (step.wanted_by.empty()) {
     Move(step, kCancelled);
@@ -237,7 +241,7 @@ void Scheduler::LoseArtifact(Step& step) {
   for (const StepKey& consumer : step.consumers) RefreshInputs(state_.steps.at(consumer));
 }
 
-// The steps stay done, for reports; a job that wants one of them makes it run again.
+// The steps stay done, for reports; a job that needs one of the checkpoints makes its step run again (MakeAgain).
 void Scheduler::On(const ArtifactsCollected& event) {
   for (const Digest& digest : event.artifacts) {
     auto record = state_.artifacts.find(digest);

@@ -252,7 +252,7 @@ void Service::CheckArtifacts(const std::vector<StepKey>& keys, bool thoroughly) 
   std::vector<StepKey> lost;
   for (const StepKey& key : keys) {
     const ArtifactRecord* record = scheduler_.state().ArtifactOf(key);
-    // A collected one is made again when a plan adopts its step (Scheduler::AdoptStep); until then reports need its numbers.
+    // A collected one is made again when a plan needs it (Scheduler::MakeAgain); until then reports need its numbers.
     if (record != nullptr && !record->collected && !Present(scheduler_.state().FindStep(key)->artifact, *record, thoroughly)) lost.push_back(key);
   }
   if (!lost.empty()) Apply(ArtifactsLost{std::move(lost)});

@@ -75,6 +75,27 @@ PlannedSteps FullPlan(const ResolvedRecipe& recipe) {
   return Wanted(PlanOf(recipe), [](const StepKey&) { return std::optional<bool>(true); });
 }
 
+bool KeepsAll(const ResolvedRecipe& recipe) {
+  auto keep = recipe.tree.find("keep");
+  return keep == recipe.tree.end() || !keep->is_object() || keep->value("policy", "all") == "all";
+}
+
+// Plans are in topological order, so one walk from the end meets every reader before what it reads. Local steps read results alone.
+std::set<StepKey> MadeAgain(const PlannedSteps& plan, bool keeps_all, const std::function<bool(const StepKey&)>& runs,
+                            const std::function<bool(const StepKey&)>& collected, std::set<StepKey> needed) {
+  std::set<StepKey> again;
+  for (auto step = plan.rbegin(); step != plan.rend(); ++step) {
+    bool open = runs(step->key);
+    if (!open && (keeps_all || needed.count(step->key) != 0) && collected(step->key)) {
+      again.insert(step->key);
+      open = true;
+    }
+    if (!open || step->local) continue;
+    for (const auto& [role, input] : step->spec.inputs) needed.insert(input);
+  }
+  return again;
+}
+
 Result<Prediction> Predict(const PlannedStep& step, const ResolvedRecipe& recipe) {
   std::shared_ptr<const Plan> plan = PlanOf(recipe);
   const Json& params = step.spec.params;

@@ -2,8 +2,10 @@
 // which results arrived. The coordinator and `pare plan` call the same functions.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -78,6 +80,14 @@ using Outcomes = std::map<StepKey, StepOutcome>;
 // wanted. Steps that depend on results (promote: over the evaluations that succeeded) appear once those are known, or
 // failed for good. The job is finished when every wanted step has an outcome.
 PlannedSteps Next(const ResolvedRecipe& recipe, const Outcomes& outcomes);
+
+// The recipe has no `keep`, or one that keeps all.
+bool KeepsAll(const ResolvedRecipe& recipe);
+
+// Of the steps that are done but whose checkpoints were collected (storage/gc.h), those that run again: a step that has yet to run
+// reads what they left, perhaps one of these; or the recipe keeps all; or they are `needed` otherwise. `runs`: has no outcome yet.
+std::set<StepKey> MadeAgain(const PlannedSteps& plan, bool keeps_all, const std::function<bool(const StepKey&)>& runs,
+                            const std::function<bool(const StepKey&)>& collected, std::set<StepKey> needed = {});
 
 // All steps that will run if every step succeeds: what `pare plan` shows and a submit predicts.
 PlannedSteps FullPlan(const ResolvedRecipe& recipe);

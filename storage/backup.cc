@@ -19,10 +19,11 @@ Status CheckTarget(const StorePaths& target) {
   if (!fs::exists(target.root, code)) return Ok();
   if (!fs::is_directory(target.root, code)) return Error{ErrorCode::kInvalid, target.root + " is not a directory"};
   // Whoever looks at a backup (`pare fsck`) leaves an empty log beside its index; one with something in it is a store's.
-  static const std::set<std::string> kOurs = {"index.db", "index.db-shm", "index.db.partial", "blobs", "tmp", "maintenance.lock"};
+  // What begins like the partial index is of a backup that was killed.
+  static const std::set<std::string> kOurs = {"index.db", "index.db-shm", "blobs", "tmp", "maintenance.lock"};
   for (const auto& entry : fs::directory_iterator(target.root, code)) {
     std::string name = entry.path().filename().string();
-    bool ours = kOurs.count(name) != 0 || (name == "index.db-wal" && entry.file_size(code) == 0);
+    bool ours = kOurs.count(name) != 0 || name.starts_with("index.db.partial") || (name == "index.db-wal" && entry.file_size(code) == 0);
     if (!ours) {
       return Error{ErrorCode::kInvalid, target.root + " holds '" + name + "': a backup goes to a directory that is empty or holds an older backup that nobody has used as a store"};
     }
@@ -76,17 +77,20 @@ Result<BackupReport> BackUp(const StorePaths& store, const std::string& target_r
   if (target_root.empty()) return Error{ErrorCode::kInvalid, "backup: the directory's name is empty"};
   TRY(CheckTarget(target));
   {  // what cannot be copied leaves no directory that looks like a store
-    ASSIGN_OR_RETURN(auto readable, Index::OpenForReading(store.index()));
+    ASSIGN_OR_RETURN(int version, Index::SchemaOf(store.index()));
+    if (version == 0) return Error{ErrorCode::kNotFound, "index " + store.index() + " is empty"};
   }
   // Nothing is collected between the copy of the index and that of its last blob.
   ASSIGN_OR_RETURN(MaintenanceLock lock, MaintenanceLock::Share(store));
-  for (const std::string& directory : {target.root, target.blobs(), target.tmp()}) TRY(MakeDirectories(directory));
+  target = StorePaths(fs::absolute(target.root).lexically_normal().string());
+  if (target.root.size() > 1 && target.root.ends_with('/')) target.root.pop_back();
+  for (const std::string& directory : {target.root, target.blobs(), target.tmp()}) TRY(MakeDurableDirectory(directory));
   std::string partial = target.index() + ".partial";
   for (const char* suffix : {"", "-wal", "-shm", "-journal"}) ::unlink((partial + suffix).c_str());
   TRY(CopyIndex(store.index(), partial));
   StoredState state;
   {
-    ASSIGN_OR_RETURN(auto index, Index::Open(partial));
+    ASSIGN_OR_RETURN(auto index, Index::Open(partial));  // an older schema is brought up to date in the copy
     ASSIGN_OR_RETURN(state, index->Load());
   }
   auto from = OpenBlobDirectory(store), to = OpenBlobDirectory(target);
@@ -96,8 +100,7 @@ Result<BackupReport> BackUp(const StorePaths& store, const std::string& target_r
   for (const char* suffix : {"-wal", "-shm"}) ::unlink((target.index() + suffix).c_str());
   if (::rename(partial.c_str(), target.index().c_str()) != 0) return SystemError("cannot rename " + partial, errno);
   TRY(SyncDirectory(target.root));
-  auto parent = fs::absolute(target.root).lexically_normal().parent_path();
-  TRY(SyncDirectory(parent.string()));
+  TRY(SyncDirectory(fs::path(target.root).parent_path().string()));  // a killed backup may have made it
   return report;
 }
 

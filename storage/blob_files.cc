@@ -97,7 +97,7 @@ Result<bool> RemoveBlob(const StorePaths& paths, const BlobFile& file) {
 
 Result<std::string> Quarantine(const StorePaths& paths, const std::string& file) {
   std::string folder = paths.root + "/quarantine", name = std::filesystem::path(file).filename().string();
-  TRY(MakeDirectories(folder));
+  TRY(MakeDurableDirectory(folder));  // before it holds the only name of something
   std::string target = folder + "/" + name;
   std::error_code code;
   for (int i = 1; std::filesystem::exists(target, code); ++i) target = folder + "/" + name + "." + std::to_string(i);

@@ -1,7 +1,9 @@
 #include "storage/fsck.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -16,6 +18,26 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kGone = "it is not in the store";
+
+Status SyncFile(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return fd.valid() && ::fsync(fd.get()) == 0 ? Ok() : Status(SystemError("cannot sync " + path, errno));
+}
+
+// Read, not mapped: where a disk is broken a mapped page ends the process.
+Result<Digest> DigestOfFile(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return SystemError("cannot open " + path, errno);
+  std::vector<std::byte> buffer(size_t{1} << 20);
+  Sha256 hash;
+  for (;;) {
+    ssize_t n = ::read(fd.get(), buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return SystemError("cannot read " + path, errno);
+    if (n == 0) return Digest(hash.Finish());
+    hash.Update(std::span(buffer).first(static_cast<size_t>(n)));
+  }
+}
 
 class Examination {
  public:
@@ -50,16 +72,43 @@ class Examination {
   // ---- the index ----
 
   Status ReadIndex() {
-    for (const std::string& problem : CheckIndex(paths_.index())) Problem("index", "index.db", problem);
+    NoteIndex(CheckIndex(paths_.index()));
+    if (report_.clean() && IsOlder(paths_.index())) TRY(ReadOlderIndex());
     index_damaged_ = !report_.clean();
     if (!index_damaged_) return LoadIndex();
     if (!repair_) (void)LoadIndex();  // what can be read helps to say who needs what
     return Ok();
   }
 
+  // An older schema is brought up to date by a repair; otherwise it stays as it is, and a copy is.
+  Status ReadOlderIndex() {
+    Status status = Ok();
+    if (repair_) {
+      auto index = Index::Open(paths_.index());
+      status = index.ok() ? Ok() : Status(index.error());
+    } else {
+      auto upgraded = UpgradedIndex::Of(paths_);
+      status = upgraded.ok() ? Ok() : Status(upgraded.error());
+      if (upgraded.ok()) upgraded_ = *std::move(upgraded);
+    }
+    if (!status.ok() && status.error().code != ErrorCode::kCorrupt) return status;
+    if (status.ok()) NoteIndex(CheckIndex(ReadablePath()));
+    else Problem("index", "index.db", status.error().message);
+    return Ok();
+  }
+
+  std::string ReadablePath() const { return upgraded_ != nullptr ? upgraded_->path() : paths_.index(); }
+
+  void NoteIndex(std::vector<std::string> problems) {
+    for (std::string& problem : problems) {
+      std::string path = ReadablePath();
+      if (size_t at = problem.find(path); at != std::string::npos) problem.replace(at, path.size(), paths_.index());
+      Problem("index", "index.db", problem);
+    }
+  }
+
   Status LoadIndex() {
-    // An older schema is brought up to date by a repair, and left alone otherwise.
-    auto index = repair_ ? Index::Open(paths_.index()) : Index::OpenForReading(paths_.index());
+    auto index = repair_ ? Index::Open(paths_.index()) : Index::OpenForReading(ReadablePath());
     if (!index.ok() && index.error().code == ErrorCode::kVersion && !repair_) {
       Problem("index", "index.db", index.error().message);
       return Ok();
@@ -127,6 +176,7 @@ class Examination {
       if (!fs::exists(paths_.index() + suffix, code)) continue;
       fs::copy_file(paths_.index() + suffix, copy, fs::copy_options::overwrite_existing, code);
       if (code) return SystemError("cannot copy " + paths_.index() + suffix, code.value());
+      TRY(SyncFile(copy));
       TRY(Quarantine(paths_, copy));
     }
     return Ok();
@@ -142,16 +192,17 @@ class Examination {
     }
     for (const BlobFile& file : listing.blobs) {
       std::string path = paths_.blob(file.digest);
-      auto mapped = MapFile(path);
-      if (!mapped.ok() && mapped.error().code == ErrorCode::kNotFound) continue;  // collected meanwhile
+      auto digest = DigestOfFile(path);
+      if (!digest.ok()) digest = DigestOfFile(path);  // what fails once only is not damaged
+      if (!digest.ok() && digest.error().code == ErrorCode::kNotFound) continue;  // collected meanwhile
       ++report_.blobs;
       report_.bytes += file.bytes;
-      if (mapped.ok() && DigestOf(mapped->bytes) == file.digest) {
+      if (digest.ok() && *digest == file.digest) {
         good_[file.digest] = file;
         continue;
       }
       damaged_.insert(file.digest);
-      FsckProblem& problem = Problem("blob", file.digest.hex(), mapped.ok() ? "its bytes are not those that its name says" : mapped.error().message);
+      FsckProblem& problem = Problem("blob", file.digest.hex(), digest.ok() ? "its bytes are not those that its name says" : digest.error().message);
       if (repair_) PutAside(problem, path);
     }
     return Ok();
@@ -212,10 +263,18 @@ class Examination {
     else for (const std::string& name : names->second) report_.losses.push_back({"step", name, LossTextOf(name)});
   }
 
+  // Others leave a lost checkpoint alone that no step reads (recipes::MadeAgain).
+  static bool KeepsAll(const JobRow& job) {
+    const Json resolved = job.resolved.Tree();
+    auto policy = resolved.is_object() ? resolved.value(Json::json_pointer("/tree/keep/policy"), Json("all")) : Json("all");
+    return policy == "all";
+  }
+
   std::string LossTextOf(const std::string& name) const {
     for (const JobRow& job : state_.jobs) {
       if (name.starts_with("job " + job.id + " ")) {
-        return job.state == "running" || job.state == "paused" ? "runs again" : "runs again when the recipe of job " + job.id + " is run again";
+        if (job.state == "running" || job.state == "paused") return "runs again when a step reads it";
+        return "runs again when the recipe of job " + job.id + " is run again" + (KeepsAll(job) ? "" : " without `keep`");
       }
     }
     return "runs again when a job needs it";
@@ -302,6 +361,7 @@ class Examination {
   bool repair_;
   FsckReport report_;
   bool index_damaged_ = false, loaded_ = false;
+  std::unique_ptr<UpgradedIndex> upgraded_;
   StoredState state_;
   std::map<Digest, BlobFile> good_;
   std::set<Digest> damaged_;

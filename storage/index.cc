@@ -14,6 +14,17 @@ namespace {
 
 using Outcome = Statement::Outcome;
 
+template <typename R>
+Status WriteRow(Database& db, const R& row) {
+  static const std::string sql = UpsertSql<R>();
+  ASSIGN_OR_RETURN(Statement* insert, db.Prepare(sql));
+  ForEachColumn<R>([&](const auto& column) { insert->Bind(row.*column.field); });
+  insert->Bind(insert->checksum());
+  Status status = insert->Step() == Outcome::kDone ? Ok() : Status(db.Fail("cannot write " + std::string(Table<R>::kName)));
+  insert->Reset();
+  return status;
+}
+
 class SqliteIndex : public Index {
  public:
   explicit SqliteIndex(std::unique_ptr<Database> db) : db_(std::move(db)), path_(db_->path()) {}
@@ -57,13 +68,7 @@ class SqliteIndex : public Index {
  private:
   template <typename R>
   Status Write(const R& row) {
-    static const std::string sql = UpsertSql<R>();
-    ASSIGN_OR_RETURN(Statement* insert, db_->Prepare(sql));
-    ForEachColumn<R>([&](const auto& column) { insert->Bind(row.*column.field); });
-    insert->Bind(insert->checksum());
-    Status status = insert->Step() == Outcome::kDone ? Ok() : Status(db_->Fail("cannot write " + std::string(Table<R>::kName)));
-    insert->Reset();
-    return status;
+    return WriteRow(*db_, row);
   }
 
   // Version 0: the alias is removed.
@@ -140,11 +145,35 @@ Result<int> VersionOf(Database& db) {
   return static_cast<int>(version);
 }
 
+// Rows that do not parse stay without a checksum, which is damage from then on.
+template <typename R>
+Status SumRows(Database& db) {
+  std::vector<R> rows;
+  TRY((ReadRows<R, true>(db, "WHERE checksum=0", [&](R row, const std::string& problem) -> Status {
+    if (problem.empty()) rows.push_back(std::move(row));
+    return Ok();
+  })));
+  for (const R& row : rows) TRY(WriteRow(db, row));
+  return Ok();
+}
+
+template <typename... R>
+Status SumRowsOf(Database& db, const std::variant<R...>*) {
+  Status status = Ok();
+  (void)((status = SumRows<R>(db), status.ok()) && ...);
+  return status;
+}
+
+Status Apply(Database& db, const Migration& migration, int version) {
+  TRY(db.Run("BEGIN IMMEDIATE;" + std::string(migration.sql)));
+  if (migration.sums_rows) TRY(SumRowsOf(db, static_cast<const Row*>(nullptr)));
+  return db.Run("PRAGMA application_id=" + std::to_string(kApplicationId) + ";PRAGMA user_version=" + std::to_string(version) + ";COMMIT;");
+}
+
 Status Migrate(Database& db, int from) {
   for (int version = from; version < kSchemaVersion; ++version) {
     const Migration& migration = Migrations()[static_cast<size_t>(version)];
-    Status status = db.Run("BEGIN IMMEDIATE;" + std::string(migration.sql) + "PRAGMA application_id=" + std::to_string(kApplicationId) +
-                           ";PRAGMA user_version=" + std::to_string(version + 1) + ";COMMIT;");
+    Status status = Apply(db, migration, version + 1);
     if (!status.ok()) {
       db.Rollback();
       return status.error().With("migration " + std::to_string(version + 1) + " (" + std::string(migration.name) + ")");
@@ -173,11 +202,7 @@ Result<std::unique_ptr<Index>> Index::Open(const std::string& path) { return Ope
 
 Result<std::unique_ptr<Index>> Index::OpenForReading(const std::string& path) {
   if (::access(path.c_str(), F_OK) != 0) return SystemError("cannot open " + path, errno);
-  // A log beside the file holds transactions that the file alone lacks; without one, and where nothing can be created
-  // beside it, the file is all there is and nobody can change it.
-  std::string directory = path.substr(0, path.find_last_of('/') + 1);
-  bool still = ::access((path + "-wal").c_str(), F_OK) != 0 && ::access(directory.empty() ? "." : directory.c_str(), W_OK) != 0;
-  ASSIGN_OR_RETURN(auto db, Database::Open(path, still ? Database::Mode::kImmutable : Database::Mode::kRead));
+  ASSIGN_OR_RETURN(auto db, Database::OpenForReading(path));
   ASSIGN_OR_RETURN(int version, VersionOf(*db));
   if (version == 0) return Error{ErrorCode::kNotFound, "index " + path + " is empty"};
   if (version < kSchemaVersion) {
@@ -185,6 +210,12 @@ Result<std::unique_ptr<Index>> Index::OpenForReading(const std::string& path) {
                                           std::to_string(kSchemaVersion) + ": start a coordinator on the store once, it converts it"};
   }
   return std::unique_ptr<Index>(std::make_unique<SqliteIndex>(std::move(db)));
+}
+
+Result<int> Index::SchemaOf(const std::string& path) {
+  if (::access(path.c_str(), F_OK) != 0) return SystemError("cannot open " + path, errno);
+  ASSIGN_OR_RETURN(auto db, Database::OpenForReading(path));
+  return VersionOf(*db);
 }
 
 Result<std::unique_ptr<Index>> Index::OpenInMemory() { return OpenDatabase(":memory:"); }

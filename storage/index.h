@@ -16,7 +16,7 @@
 
 namespace pare::storage {
 
-inline constexpr int kSchemaVersion = 3;
+inline constexpr int kSchemaVersion = 4;
 
 class Index {
  public:
@@ -25,6 +25,8 @@ class Index {
   // For commands that only look, also beside a living coordinator and on a read-only disk: Commit is refused (kConflict).
   // kNotFound if there is none or nothing in it; kVersion for an older schema too (a coordinator migrates it).
   static Result<std::unique_ptr<Index>> OpenForReading(const std::string& path);
+  // The schema version, 0 for an empty file. Errors as above, but an older schema is none.
+  static Result<int> SchemaOf(const std::string& path);
   // For tests: a private database in memory.
   static Result<std::unique_ptr<Index>> OpenInMemory();
   virtual ~Index() = default;

@@ -1,9 +1,11 @@
 #include "storage/index_repair.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -128,9 +130,9 @@ std::vector<std::string> CheckIndex(const std::string& path) {
   if (std::string problem = ProblemOfLog(path); !problem.empty()) problems.push_back("index " + path + ": " + problem);
   auto add = [&](const Error& error) { problems.push_back(error.message); };
   auto reading = Index::OpenForReading(path);
-  bool older = !reading.ok() && reading.error().code == ErrorCode::kVersion;
-  if (!reading.ok() && !older) return problems.push_back(reading.error().message), problems;
-  auto db = Database::Open(path, Database::Mode::kRead);
+  bool other = !reading.ok() && reading.error().code == ErrorCode::kVersion;
+  if (!reading.ok() && !other) return problems.push_back(reading.error().message), problems;
+  auto db = Database::OpenForReading(path);
   if (!db.ok()) return problems.push_back(db.error().message), problems;
   auto integrity = (*db)->Texts("PRAGMA integrity_check(100)");
   if (!integrity.ok()) add(integrity.error());
@@ -138,7 +140,7 @@ std::vector<std::string> CheckIndex(const std::string& path) {
   auto references = (*db)->Texts("PRAGMA foreign_key_check");
   if (!references.ok()) add(references.error());
   else for (const std::string& line : *references) problems.push_back("a row refers to one that does not exist: " + line);
-  if (older) return problems;  // its rows have no checksums yet
+  if (other) return problems;  // its rows are not ours to read
   ForEachTable([&](auto empty) {
     using R = decltype(empty);
     std::vector<std::string> bad;
@@ -239,9 +241,44 @@ Status FinishRepair(const StorePaths& paths) {
 }
 
 Status CopyIndex(const std::string& from, const std::string& to) {
-  ASSIGN_OR_RETURN(auto reading, Index::OpenForReading(from));  // its errors are the better ones
-  ASSIGN_OR_RETURN(auto db, Database::Open(from, Database::Mode::kRead));
+  ASSIGN_OR_RETURN(int version, Index::SchemaOf(from));
+  if (version == 0) return Error{ErrorCode::kNotFound, "index " + from + " is empty"};
+  ASSIGN_OR_RETURN(auto db, Database::OpenForReading(from));
   return db->CopyTo(to);
+}
+
+bool IsOlder(const std::string& path) {
+  auto version = Index::SchemaOf(path);
+  return version.ok() && *version > 0 && *version < kSchemaVersion;
+}
+
+Result<std::unique_ptr<UpgradedIndex>> UpgradedIndex::Of(const StorePaths& paths) {
+  std::error_code code;
+  std::string elsewhere = fs::temp_directory_path(code).string();
+  Status status = Ok();
+  for (const std::string& parent : {paths.tmp(), elsewhere}) {
+    std::unique_ptr<UpgradedIndex> upgraded(new UpgradedIndex());
+    status = upgraded->Make(parent, paths.index());
+    if (status.ok()) return upgraded;
+    if (status.error().code == ErrorCode::kCorrupt) break;
+  }
+  return status.error().With("index " + paths.index() + " has an older schema: a copy of it cannot be brought up to date in " + paths.tmp() + " or " + elsewhere);
+}
+
+Status UpgradedIndex::Make(const std::string& parent, const std::string& from) {
+  std::string name = parent + "/upgrade-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) return SystemError("cannot create a directory in " + parent, errno);
+  directory_ = name;
+  lock_ = UniqueFd(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock_.valid() || ::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) return SystemError("cannot lock " + name, errno);
+  TRY(CopyIndex(from, path()));
+  ASSIGN_OR_RETURN(auto index, Index::Open(path()));
+  return Ok();
+}
+
+UpgradedIndex::~UpgradedIndex() {
+  std::error_code code;
+  if (!directory_.empty()) fs::remove_all(directory_, code);
 }
 
 }  // namespace pare::storage

@@ -5,15 +5,17 @@
 // tables begin on the same pages, because all of them are created before any row is written.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "common/files.h"
 #include "storage/index.h"
 #include "storage/store.h"
 
 namespace pare::storage {
 
-// What is wrong with the index, in words; empty: nothing. Structure, references, and every row of every table.
+// What is wrong with the index, in words; empty: nothing. Structure, references, and every row of every table; no rows of another schema.
 std::vector<std::string> CheckIndex(const std::string& path);
 
 struct SalvagedIndex {
@@ -37,7 +39,25 @@ Status SealDatabase(const std::string& path);
 inline std::string RepairedIndex(const StorePaths& paths) { return paths.index() + ".repaired"; }
 Status FinishRepair(const StorePaths& paths);
 
-// A copy of one moment, also beside a living coordinator. `to` must not exist.
+// A copy of one moment, also beside a living coordinator; of an older schema too, which it keeps. `to` must not exist.
 Status CopyIndex(const std::string& from, const std::string& to);
+
+// An index of an older schema, for whoever may not change it.
+bool IsOlder(const std::string& path);
+// A copy brought up to date, in a directory of its own that goes with the object: in the store's tmp/, or in $TMPDIR where that
+// cannot be written. One that a dead process left in tmp/ is removed when a coordinator opens the store.
+class UpgradedIndex {
+ public:
+  static Result<std::unique_ptr<UpgradedIndex>> Of(const StorePaths& paths);
+  ~UpgradedIndex();
+  UpgradedIndex(const UpgradedIndex&) = delete;
+  std::string path() const { return directory_ + "/index.db"; }
+
+ private:
+  UpgradedIndex() = default;
+  Status Make(const std::string& parent, const std::string& from);
+  std::string directory_;
+  UniqueFd lock_;
+};
 
 }  // namespace pare::storage

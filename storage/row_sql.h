@@ -40,8 +40,8 @@ std::string UpsertSql() {
 }
 
 // Every row that the clause selects: sink(row, problem) → Status. The problem, in words, is "" for a sound row. An error of the
-// sink ends the walk.
-template <typename R, typename Sink, typename... Args>
+// sink ends the walk. `unsummed`: rows of a migration, which have checksum 0.
+template <typename R, bool unsummed = false, typename Sink, typename... Args>
 Status ReadRows(Database& db, const char* clause, Sink&& sink, const Args&... args) {
   std::string table(Table<R>::kName);
   ASSIGN_OR_RETURN(Statement* query, db.Prepare("SELECT " + ColumnList<R>() + " FROM " + table + " " + clause));
@@ -56,7 +56,7 @@ Status ReadRows(Database& db, const char* clause, Sink&& sink, const Args&... ar
     std::string problem;
     if (!query->bad().empty()) {
       problem = "column " + query->bad() + " of a row of " + table + " does not parse";
-    } else if (int64_t stored = query->Number(number); stored != 0 && stored != query->checksum()) {
+    } else if (!unsummed && query->Number(number) != query->checksum()) {
       problem = "a row of " + table + " does not match its checksum";
     }
     Status status = sink(std::move(row), problem);

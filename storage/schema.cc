@@ -119,7 +119,7 @@ CREATE TABLE events(
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-// Rows that were there before have checksum 0: not checked until they are written again.
+// Rows that were there before have checksum 0, until migration 4.
 constexpr std::string_view kChecksums = R"sql(
 ALTER TABLE jobs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE steps ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
@@ -174,6 +174,7 @@ constexpr std::array<Migration, kSchemaVersion> kMigrations = {{
     {"jobs, steps, metrics and the model registry", kFirst},
     {"a checksum in every row; artifacts that were collected; the history of models", kChecksums},
     {"attempts lie in the order in which they began", kAttemptsByEpoch},
+    {"no row without a checksum", "", true},
 }};
 
 }  // namespace

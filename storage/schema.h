@@ -13,6 +13,7 @@ namespace pare::storage {
 struct Migration {
   std::string_view name;
   std::string_view sql;
+  bool sums_rows = false;  // afterwards every row without a checksum gets one
 };
 std::span<const Migration> Migrations();
 

@@ -2,8 +2,8 @@
 // thread.
 //
 // Every row carries a checksum of its columns (Statement::checksum): SQLite notices damage of its own structures only, and a
-// flipped bit in a name or a number must never be taken for a fact. 64 bits; any change of one word of a row changes it. 0
-// stands for a row that was written before there were checksums.
+// flipped bit in a name or a number must never be taken for a fact. 64 bits; any change of one word of a row changes it. It
+// is never 0, which a lost page reads as.
 //
 // Errors, all with the path: kNoSpace when the disk is full, kCorrupt when the file is damaged, kConflict when another
 // process keeps it locked, kInternal for rows that our own code must not write, kIo otherwise.
@@ -90,6 +90,9 @@ class Database {
   enum class Mode { kCreate, kWrite, kRead, kImmutable };  // kImmutable: nobody writes the file; takes no lock, no -shm file
   // `name`: a path, or ":memory:".
   static Result<std::unique_ptr<Database>> Open(const std::string& name, Mode mode);
+  // kRead, or kImmutable on a read-only disk: a log beside the file holds transactions that the file alone lacks; without one, and
+  // where nothing can be created beside it, the file is all there is and nobody can change it.
+  static Result<std::unique_ptr<Database>> OpenForReading(const std::string& path);
   ~Database();
   Database(const Database&) = delete;
 

@@ -76,16 +76,6 @@ Status RefuseNetworkFileSystem(const std::string& root) {
   return Ok();
 }
 
-// mkdir -p whose result survives a power cut.
-Status MakeDurableDirectory(const std::string& path) {
-  std::error_code code;
-  if (std::filesystem::is_directory(path, code)) return Ok();
-  std::string parent = std::filesystem::path(path).parent_path().string();
-  if (!parent.empty() && parent != path) TRY(MakeDurableDirectory(parent));
-  if (!std::filesystem::create_directory(path, code) && code) return SystemError("cannot create directory " + path, code.value());
-  return SyncDirectory(parent.empty() ? "." : parent);
-}
-
 // A new index beside blobs of an old one would look like a store in which nothing was ever done, and a log that is not read to its end
 // like one in which less was done.
 Status RefuseLostIndex(const StorePaths& paths) {
@@ -94,7 +84,9 @@ Status RefuseLostIndex(const StorePaths& paths) {
   if (std::string problem = ProblemOfLog(paths.index()); !problem.empty()) {
     return Error{ErrorCode::kCorrupt, "index " + paths.index() + ": " + problem + ": " + repair + " saves what can be read"};
   }
-  if (std::filesystem::is_empty(paths.blobs(), code) || code) return Ok();
+  bool empty = std::filesystem::is_empty(paths.blobs(), code);
+  if (code) return SystemError("cannot list " + paths.blobs(), code.value());
+  if (empty) return Ok();
   bool gone = !std::filesystem::exists(paths.index(), code);
   if (!gone) {
     auto reading = Index::OpenForReading(paths.index());
@@ -109,12 +101,22 @@ void RemoveLeftovers(const std::string& directory) {
   for (const auto& entry : std::filesystem::directory_iterator(directory, code)) {
     UniqueFd fd(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     if (!fd.valid() || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) continue;
-    ::unlink(entry.path().c_str());
+    std::error_code ignored;
+    std::filesystem::remove_all(entry.path(), ignored);  // scratch of examinations and repairs is a directory
   }
   if (code) LogWarning("cannot list " + directory + ": " + code.message());
 }
 
 }  // namespace
+
+Status MakeDurableDirectory(const std::string& path) {
+  std::error_code code;
+  if (std::filesystem::is_directory(path, code)) return Ok();
+  std::string parent = std::filesystem::path(path).parent_path().string();
+  if (!parent.empty() && parent != path) TRY(MakeDurableDirectory(parent));
+  if (!std::filesystem::create_directory(path, code) && code) return SystemError("cannot create directory " + path, code.value());
+  return SyncDirectory(parent.empty() ? "." : parent);
+}
 
 std::string StorePaths::blob(const Digest& digest) const {
   std::string hex = digest.hex();

@@ -76,6 +76,9 @@ Result<UniqueFd> LockStore(const StorePaths& paths);
 // The coordinator that holds the store's lock now, if one is alive and has announced itself.
 Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root);
 
+// mkdir -p whose result survives a power cut.
+Status MakeDurableDirectory(const std::string& path);
+
 // Blobs of a store directory without its lock: for runners on the same host and for reading commands.
 std::unique_ptr<BlobStore> OpenBlobDirectory(const StorePaths& paths);
 std::unique_ptr<BlobStore> NewMemoryBlobStore();

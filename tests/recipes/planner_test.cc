@@ -327,5 +327,58 @@ TEST(StepSpecTest, OfAnotherEngineOrIncompleteIsRefused) {
   EXPECT_FALSE(StepSpecFromJson(inputs).ok());
 }
 
+// ---- checkpoints that were collected ----
+
+class MadeAgainTest : public testing::Test {
+ protected:
+  StepKey KeyOf(const std::string& name) const {
+    for (const PlannedStep& step : plan_) if (step.name == name) return step.key;
+    ADD_FAILURE() << name;
+    return StepKey();
+  }
+  // Names of the steps that run again when these have no outcome and all checkpoints but theirs are gone.
+  std::set<std::string> Again(const std::set<std::string>& open, bool keeps_all = false, std::set<StepKey> needed = {}) const {
+    std::set<StepKey> runs;
+    for (const std::string& name : open) runs.insert(KeyOf(name));
+    std::set<StepKey> again = MadeAgain(
+        plan_, keeps_all, [&](const StepKey& key) { return runs.count(key) != 0; },
+        [&](const StepKey& key) {
+          for (const PlannedStep& step : plan_) if (step.key == key) return step.spec.kind != "evaluate" && !step.local;
+          return false;
+        },
+        std::move(needed));
+    std::set<std::string> names;
+    for (const PlannedStep& step : plan_) if (again.count(step.key) != 0) names.insert(step.name);
+    return names;
+  }
+  ResolvedRecipe recipe_ = ThreeVariants();
+  PlannedSteps plan_ = FullPlan(recipe_);
+};
+
+TEST_F(MadeAgainTest, NothingIfNothingRuns) { EXPECT_THAT(Again({}), IsEmpty()); }
+
+TEST_F(MadeAgainTest, WhatAStepReadsAndWhatThatWasMadeFromButNoOtherVariant) {
+  std::set<std::string> again = Again({"b/02-retrain/evaluate"});
+  EXPECT_THAT(again, Contains("b/02-retrain"));
+  EXPECT_THAT(again, Contains("b/01-prune"));
+  EXPECT_THAT(again, Contains("baseline"));
+  EXPECT_THAT(again, Not(Contains("a/02-retrain")));
+  EXPECT_THAT(again, Not(Contains("b/03-prune")));
+}
+
+TEST_F(MadeAgainTest, ADecisionReadsResultsOnly) { EXPECT_THAT(Again({"promote"}), IsEmpty()); }
+
+TEST_F(MadeAgainTest, WhatIsNeededOtherwiseIsMadeToo) {
+  EXPECT_THAT(Again({}, false, {KeyOf("a/02-retrain")}), Contains("a/02-retrain"));
+}
+
+TEST_F(MadeAgainTest, ARecipeThatKeepsAllHasAllMade) {
+  EXPECT_TRUE(KeepsAll(recipe_));
+  EXPECT_THAT(Again({}, true), Contains("c/02-retrain"));
+  ResolvedRecipe best = recipe_;
+  best.tree["keep"] = {{"policy", "best"}, {"count", 1}};
+  EXPECT_FALSE(KeepsAll(best));
+}
+
 }  // namespace
 }  // namespace pare::recipes

@@ -157,6 +157,14 @@ TEST_F(GcTest, EvaluationsDecisionsAndManifestsStay) {
   EXPECT_EQ(Removed(), (Names{"a/1"}));
 }
 
+TEST_F(GcTest, MeasurementsTablesAndComparisonsStay) {
+  AddStep("a/1");
+  for (const char* kind : {"measurement", "table", "comparison"}) AddStep(std::string("a/1/") + kind, kind);
+  Keep({{"policy", "promoted"}});
+  EXPECT_EQ(Removed(), (Names{"a/1"}));
+  EXPECT_EQ(Plan().artifacts.size(), 1u);
+}
+
 TEST_F(GcTest, AnUnfinishedJobKeepsAllWhateverItsRuleAndThatOfOthers) {
   for (const char* name : {"baseline", "a/1"}) AddStep(name);
   Keep({{"policy", "promoted"}});

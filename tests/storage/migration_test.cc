@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "storage/backup.h"
 #include "storage/fsck.h"
 #include "storage/index.h"
+#include "storage/index_repair.h"
 #include "storage/schema.h"
 #include "storage/sqlite.h"
 #include "tests/storage/files.h"
@@ -51,6 +53,22 @@ TEST_P(MigrationTest, AnEarlierIndexOpensAndKeepsEveryRow) {
   EXPECT_TRUE((*index)->Commit(RowOfEveryType()).ok());  // and goes on being used
 }
 
+// What was never checked could be changed unseen.
+TEST_P(MigrationTest, EveryRowOfAMigratedIndexIsChecked) {
+  Create(GetParam());
+  ASSERT_TRUE(Index::Open(path_).ok());
+  {
+    auto db = std::move(Database::Open(path_, Database::Mode::kWrite)).value();
+    for (const char* table : {"jobs", "steps", "job_steps", "attempts", "metrics", "snapshots", "artifacts", "versions", "aliases", "promotions", "events"}) {
+      EXPECT_EQ(*db->Number(std::string("SELECT count(*) FROM ") + table + " WHERE checksum=0"), 0) << table;
+    }
+    ASSERT_TRUE(db->Run("UPDATE jobs SET name='another'").ok());
+  }
+  auto index = Index::Open(path_);
+  ASSERT_TRUE(index.ok());
+  EXPECT_EQ(CodeOf((*index)->Load()), ErrorCode::kCorrupt);
+}
+
 TEST_P(MigrationTest, AMigratedIndexHasTheSchemaOfANewOne) {
   Create(GetParam());
   ASSERT_TRUE(Index::Open(path_).ok());
@@ -75,6 +93,87 @@ TEST_P(MigrationTest, ReadersAndExaminationsLeaveItAlone) {
   auto report = Fsck(StorePaths(directory_.path()), false);
   ASSERT_TRUE(report.ok());
   EXPECT_EQ(ReadBytes(path_), before);
+}
+
+// The store of an earlier release, whose checkpoint is not there.
+class EarlierStoreTest : public MigrationTest {
+ protected:
+  void SetUp() override {
+    Create(GetParam());
+    for (const std::string& directory : {paths_.blobs(), paths_.tmp()}) std::filesystem::create_directories(directory);
+    before_ = ReadBytes(path_);
+  }
+  static std::string TextOf(const FsckReport& report) { return ToJson(report).dump(1); }
+  StorePaths paths_{directory_.path()};
+  std::string before_;
+};
+
+TEST_P(EarlierStoreTest, IsExaminedAsACopy) {
+  auto report = Fsck(paths_, false);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_THAT(TextOf(*report), testing::HasSubstr("lenet@1"));  // its rows were read
+  for (const FsckProblem& problem : report->problems) EXPECT_NE(problem.kind, "index") << problem.text;
+  EXPECT_EQ(ReadBytes(path_), before_);
+  EXPECT_EQ(FilesIn(paths_.tmp()), 0u);
+}
+
+TEST_P(EarlierStoreTest, IsExaminedWhereNothingCanBeWritten) {
+  std::filesystem::remove(paths_.tmp());
+  auto report = Fsck(paths_, false);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_THAT(TextOf(*report), testing::HasSubstr("lenet@1"));
+  EXPECT_EQ(ReadBytes(path_), before_);
+}
+
+TEST_P(EarlierStoreTest, IsBackedUpAsItIsAndTheCopyIsOfThisRelease) {
+  auto report = BackUp(paths_, directory_ / "backup");
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_EQ(report->missing.size(), 2u);  // manifest and checkpoint
+  EXPECT_EQ(ReadBytes(path_), before_);
+  EXPECT_EQ(*Index::SchemaOf(path_), GetParam());
+  EXPECT_EQ(*Index::SchemaOf(directory_ / "backup/index.db"), kSchemaVersion);
+  EXPECT_EQ((*Index::OpenForReading(directory_ / "backup/index.db"))->Load()->versions.size(), 1u);
+}
+
+TEST_P(EarlierStoreTest, IsRepaired) {
+  auto report = Fsck(paths_, true);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_EQ(*Index::SchemaOf(path_), kSchemaVersion);
+  report = Fsck(paths_, false);
+  ASSERT_TRUE(report.ok());
+  for (const FsckProblem& problem : report->problems) EXPECT_EQ(problem.kind, "version") << problem.text;
+}
+
+TEST_P(EarlierStoreTest, ARowThatWasChangedIsFoundIfItHadAChecksum) {
+  if (GetParam() == 1) return;
+  ASSERT_TRUE((*Database::Open(path_, Database::Mode::kWrite))->Run("UPDATE attempts SET worker='another'").ok());
+  auto report = Fsck(paths_, false);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_THAT(TextOf(*report), testing::HasSubstr("a row of attempts does not match its checksum"));
+  report = Fsck(paths_, true);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  auto state = (*Index::Open(path_))->Load();
+  ASSERT_TRUE(state.ok()) << state.error().message;
+  EXPECT_TRUE(state->attempts.empty());
+  EXPECT_EQ(state->jobs.size(), 1u);
+}
+
+INSTANTIATE_TEST_SUITE_P(EarlierVersions, EarlierStoreTest, testing::Range(1, kSchemaVersion));
+
+TEST(UpgradedIndexTest, WhatADeadExaminationLeftGoesWhenTheStoreOpensAndALivingOneStays) {
+  TemporaryDirectory directory;
+  StorePaths paths(directory.path());
+  std::filesystem::create_directories(paths.tmp() + "/upgrade-dead");
+  WriteBytes(paths.tmp() + "/upgrade-dead/index.db", "x");
+  ASSERT_TRUE(Index::Open(paths.index()).ok());
+  auto living = UpgradedIndex::Of(paths);
+  ASSERT_TRUE(living.ok()) << living.error().message;
+  ASSERT_TRUE(Store::Open(directory.path()).ok());
+  EXPECT_FALSE(std::filesystem::exists(paths.tmp() + "/upgrade-dead"));
+  EXPECT_TRUE(std::filesystem::exists((*living)->path()));
+  std::string path = (*living)->path();
+  living->reset();
+  EXPECT_FALSE(std::filesystem::exists(path));
 }
 
 INSTANTIATE_TEST_SUITE_P(EarlierVersions, MigrationTest, testing::Range(1, kSchemaVersion));
