@@ -173,11 +173,7 @@ Result<std::unique_ptr<Index>> Index::Open(const std::string& path) { return Ope
 
 Result<std::unique_ptr<Index>> Index::OpenForReading(const std::string& path) {
   if (::access(path.c_str(), F_OK) != 0) return SystemError("cannot open " + path, errno);
-  // A log beside the file holds transactions that the file alone lacks; without one, and where nothing can be created
-  // beside it, the file is all there is and nobody can change it.
-  std::string directory = path.substr(0, path.find_last_of('/') + 1);
-  bool still = ::access((path + "-wal").c_str(), F_OK) != 0 && ::access(directory.empty() ? "." : directory.c_str(), W_OK) != 0;
-  ASSIGN_OR_RETURN(auto db, Database::Open(path, still ? Database::Mode::kImmutable : Database::Mode::kRead));
+  ASSIGN_OR_RETURN(auto db, Database::OpenForReading(path));
   ASSIGN_OR_RETURN(int version, VersionOf(*db));
   if (version == 0) return Error{ErrorCode::kNotFound, "index " + path + " is empty"};
   if (version < kSchemaVersion) {

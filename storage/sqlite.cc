@@ -2,6 +2,7 @@
 #include "storage/sqlite.h"
 
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -185,6 +186,14 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& name, Mode m
   sqlite3_extended_result_codes(db, 1);
   sqlite3_busy_timeout(db, 2000);
   return database;
+}
+
+Result<std::unique_ptr<Database>> Database::OpenForReading(const std::string& path) {
+  // A log beside the file holds transactions that the file alone lacks; without one, and where nothing can be created
+  // beside it, the file is all there is and nobody can change it.
+  std::string directory = path.substr(0, path.find_last_of('/') + 1);
+  bool still = ::access((path + "-wal").c_str(), F_OK) != 0 && ::access(directory.empty() ? "." : directory.c_str(), W_OK) != 0;
+  return Open(path, still ? Mode::kImmutable : Mode::kRead);
 }
 
 Database::~Database() {

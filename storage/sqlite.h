@@ -90,6 +90,8 @@ class Database {
   enum class Mode { kCreate, kWrite, kRead, kImmutable };  // kImmutable: nobody writes the file; takes no lock, no -shm file
   // `name`: a path, or ":memory:".
   static Result<std::unique_ptr<Database>> Open(const std::string& name, Mode mode);
+  // For looking only, also where nothing can be written.
+  static Result<std::unique_ptr<Database>> OpenForReading(const std::string& path);
   ~Database();
   Database(const Database&) = delete;
 

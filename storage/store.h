@@ -76,6 +76,10 @@ Result<UniqueFd> LockStore(const StorePaths& paths);
 // The coordinator that holds the store's lock now, if one is alive and has announced itself.
 Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root);
 
+// `error`, met in the store at `root`, with what keeps it from being used and what to do: a read-only file system, a path that this
+// user may not write.
+Error CannotUse(const std::string& root, Error error);
+
 // Blobs of a store directory without its lock: for runners on the same host and for reading commands.
 std::unique_ptr<BlobStore> OpenBlobDirectory(const StorePaths& paths);
 std::unique_ptr<BlobStore> NewMemoryBlobStore();
