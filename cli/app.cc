@@ -58,9 +58,12 @@ std::string Complaint(const CLI::App& app, const std::vector<std::string>& argum
 CLI::App* AddCommand(CLI::App& app, Context& context, const std::string& name, const std::string& description, const std::string& example) {
   CLI::App* command = app.add_subcommand(name, description);
   command->footer("Example:\n  " + example + "\n\n" + kExitCodes);
-  command->add_option("--store", context.target.store, "store directory; default $PARE_STORE, else ~/.local/share/pare")->type_name("DIR");
+  // A variable that is not set in a script must not become the default.
+  auto named = [](const std::string& text) { return std::string(text.empty() ? "its value is empty; leave the option out for the default" : ""); };
+  command->add_option("--store", context.target.store, "store directory; default $PARE_STORE, else ~/.local/share/pare")->type_name("DIR")->check(named);
   command->add_option("--coordinator", context.target.coordinator, "endpoint of a coordinator; default $PARE_COORDINATOR, else the store's")
-      ->type_name("ENDPOINT");
+      ->type_name("ENDPOINT")
+      ->check(named);
   command->add_flag("--json", context.target.json, "print JSON for machines");
   return command;
 }
@@ -108,6 +111,10 @@ int RunCommand(int argc, char** argv) {
     std::vector<std::string> arguments(argv + 1, argv + argc);
     bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
     return Fail({ErrorCode::kInvalid, Complaint(*app, arguments, e)}, json);
+  }
+  const std::string& command = app->get_subcommands().front()->get_name();
+  if (!context.target.store.empty() && !context.target.coordinator.empty() && command != "doctor") {
+    return Fail({ErrorCode::kInvalid, command + ": give either --store or --coordinator: a coordinator has a store of its own; see `pare " + command + " --help`"}, context.target.json);
   }
   // What was typed beats the environment.
   const char* endpoint = std::getenv("PARE_COORDINATOR");

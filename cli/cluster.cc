@@ -1,15 +1,18 @@
 #include "cli/cluster.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 
 #include "common/files.h"
 #include "common/json.h"
+#include "storage/store.h"
 
 namespace pare::cli {
 namespace {
@@ -56,6 +59,13 @@ void RotateLog(const std::string& path) {
   if (SizeOf(path) > kMaxLogBytes) std::rename(path.c_str(), (path + ".old").c_str());
 }
 
+// What cannot be logged is not started.
+Status CheckLogs(const std::string& directory) {
+  if (Status made = MakeDirectories(directory); !made.ok()) return Error{ErrorCode::kIo, made.error().message};
+  if (::faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0) return SystemError("cannot write in " + directory, errno);
+  return Ok();
+}
+
 bool IsFull(const std::string& directory) {
   struct statvfs info{};
   return ::statvfs(directory.c_str(), &info) == 0 && uint64_t{info.f_bavail} * info.f_frsize < kFullBytes;
@@ -65,8 +75,9 @@ bool IsFull(const std::string& directory) {
 
 Result<std::unique_ptr<LocalCluster>> LocalCluster::Start(const ClusterOptions& options) {
   std::unique_ptr<LocalCluster> cluster(new LocalCluster(options));
-  if (Status made = MakeDirectories(options.logs); !made.ok()) {
-    return Error{ErrorCode::kIo, made.error().message + "; choose a --store that can be written"};
+  if (Status usable = CheckLogs(options.logs); !usable.ok()) {
+    bool ours = options.logs == options.store + "/logs";
+    return ours ? storage::CannotUse(options.store, usable.error()) : usable.error().With("no place for the workers' logs; make the directory writable, or set XDG_CACHE_HOME to one that is");
   }
   cluster->endpoint_ = options.endpoint;
   if (options.endpoint.empty()) {

@@ -1,5 +1,6 @@
 // Commands about jobs: one request each, rendered.
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -106,7 +107,7 @@ void AddChanges(CLI::App& app, Context& context) {
 void AddJobCommands(CLI::App& app, Context& context) {
   CLI::App* list = AddCommand(app, context, "list", "Lists the jobs of a store, newest first.", "pare list --json");
   list->group("Jobs");
-  list->callback([&context] { context.action = [&context] { return Ask(context.target, "list", Json::object(), RenderList); }; });
+  list->callback([&context] { context.action = [&context] { return Ask(context.target, "list", Json::object(), [](const Json& jobs) { return RenderList(jobs, TerminalColumns(STDOUT_FILENO)); }); }; });
 
   AddJobCommand(app, context, "describe", "Shows a job: its steps, their states, attempts and workers.", "pare describe last",
                 [](const Target& t, const std::string& job) { return Ask(t, "describe", {{"job", job}}, RenderJob); });

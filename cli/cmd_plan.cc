@@ -74,7 +74,7 @@ Result<Json> MakePlan(const Target& target, const std::string& path, bool resolv
   std::map<StepKey, Known> known;
   ASSIGN_OR_RETURN(auto plan, PlanWith(target, resolved, known));
   SettleCollected(plan, recipes::KeepsAll(resolved), known);
-  Json steps = Json::array(), warnings = Json::array();
+  Json steps = Json::array(), warnings = WarningsOf(resolved, path);
   int64_t to_run = 0, cached = 0;
   double seconds = 0;
   std::map<StepKey, std::string> names;
@@ -86,9 +86,6 @@ Result<Json> MakePlan(const Target& target, const std::string& path, bool resolv
     cached += what == Known::kDone && !shared;
     if (line["state"] == "to run") ++to_run, seconds += line["seconds"].get<double>();
     steps.push_back(std::move(line));
-  }
-  for (const recipes::Finding& f : resolved.warnings) {
-    warnings.push_back((f.line > 0 ? path + ":" + std::to_string(f.line) + ":" + std::to_string(f.column) + ": " : "") + f.text);
   }
   return Json{{"resolved", resolved.tree}, {"steps", std::move(steps)}, {"to_run", to_run}, {"cached", cached}, {"seconds", seconds}, {"warnings", std::move(warnings)}};
 }

@@ -37,9 +37,9 @@ int PrintReport(Connection& connection, const std::string& job, bool json, const
   return state == "done" ? 0 : 1;
 }
 
-// "job j6ea6bda63 tiny (resumed), 5 steps cached", and the warnings.
-void TellSubmitted(const recipes::Recipe& recipe, const Json& submitted) {
-  for (const Json& w : submitted.value("warnings", Json::array())) std::fprintf(stderr, "warning: %s\n", w.is_string() ? w.get<std::string>().c_str() : Canonical(w).c_str());
+// "job j6ea6bda63 tiny (resumed), 5 steps cached", and the warnings with their places in the file.
+void TellSubmitted(const recipes::Recipe& recipe, const recipes::ResolvedRecipe& resolved, const std::string& path, const Json& submitted) {
+  for (const std::string& warning : WarningsOf(resolved, path)) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   int64_t cached = submitted.value("cached", int64_t{0});
   std::fprintf(stderr, "job %s %s%s%s\n", submitted.value("job", "").c_str(), recipe.tree().value("name", "").c_str(),
                submitted.value("resumed", false) ? " (resumed)" : "", cached > 0 ? (", " + std::to_string(cached) + " steps cached").c_str() : "");
@@ -112,7 +112,7 @@ int Run(const Target& target, const RunOptions& options) {
   if (Interrupts() > 0) return Interrupted();
   auto submitted = SubmitTo(**cluster, **connection, SubmitArgs(*recipe, *inputs));
   if (!submitted.ok()) return Fail(submitted.error(), target.json);
-  TellSubmitted(*recipe, *submitted);
+  TellSubmitted(*recipe, *resolved, options.recipe, *submitted);
   return FollowRun(target, **cluster, **connection, submitted->at("job").get<std::string>());
 }
 
@@ -163,8 +163,9 @@ int Submit(const Target& target, const std::string& path, bool wait) {
   auto connection = Connect(target, true);
   if (!connection.ok()) return Fail(connection.error(), target.json);
   if (wait && (*connection)->local()) {
-    return Fail({ErrorCode::kUnreachable, "no coordinator lives in store " + target.store + ", so --wait would wait for ever; start `pare coordinator --store " +
-                                              target.store + "` and `pare worker`, or use `pare run`"}, target.json);
+    return Fail({ErrorCode::kUnreachable, "no coordinator lives in store " + target.store + ", and --wait needs one that runs the job: use `pare run " + path +
+                                              "`, which brings its own and ends at once where every step is cached, or start `pare coordinator --store " + target.store +
+                                              "` and `pare worker`"}, target.json);
   }
   auto blobs = OpenBlobs(**connection);
   if (!blobs.ok()) return Fail(blobs.error(), target.json);
@@ -172,9 +173,10 @@ int Submit(const Target& target, const std::string& path, bool wait) {
   auto submitted = (*connection)->Call("submit", SubmitArgs(*recipe, *inputs));
   if (!submitted.ok()) return Fail(submitted.error(), target.json);
   std::string job = submitted->at("job").get<std::string>();
-  TellSubmitted(*recipe, *submitted);
+  TellSubmitted(*recipe, *resolved, path, *submitted);
   if (!target.json) std::printf("%s\n", job.c_str());
   if (wait) return WatchJob(target, **connection, job);
+  (*submitted)["warnings"] = WarningsOf(*resolved, path);
   if (target.json) std::printf("%s\n", Canonical(*submitted).c_str());
   if ((*connection)->local()) {
     auto watch = (*connection)->Call("watch", {{"job", job}, {"after", 0}});

@@ -2,6 +2,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
@@ -11,6 +12,8 @@
 #include "common/files.h"
 #include "common/process.h"
 #include "common/version.h"
+#include "storage/index_log.h"
+#include "storage/index_repair.h"
 #include "storage/store.h"
 
 namespace pare::cli {
@@ -59,6 +62,30 @@ Check CheckStore(const std::string& store) {
   return {"store", ms > 100 ? "warn" : "ok", text + (ms > 100 ? ": a slow disk makes every step slow" : "")};
 }
 
+// Whether the store's index can be read, without leaving a trace in the store.
+Check CheckIndex(const std::string& store) {
+  const storage::StorePaths paths(store);
+  auto fail = [](const std::string& text) { return Check{"index", "fail", text}; };
+  std::string advice = "; `pare fsck --store " + store + "` says more, with --repair it saves what can be read";
+  std::error_code code;
+  for (const auto& [path, mode] : {std::pair(paths.root, R_OK | X_OK), std::pair(paths.index(), R_OK), std::pair(paths.index() + "-wal", R_OK)}) {
+    if (::access(path.c_str(), mode) == 0 || errno != EACCES) continue;
+    return fail("user " + std::to_string(::geteuid()) + " may not read " + path + ": change its owner or mode, or use another --store");
+  }
+  auto living = storage::FindCoordinator(store);
+  if (!living.ok()) return fail(living.error().message);
+  if (*living) return {"index", "ok", "in use by the coordinator with pid " + std::to_string((*living)->pid)};
+  bool blobs = fs::exists(paths.blobs(), code) && !fs::is_empty(paths.blobs(), code);
+  if (!fs::exists(paths.index(), code)) return blobs ? fail(paths.index() + " is gone, but its blobs are there" + advice) : Check{"index", "ok", "none yet: nothing was run in this store"};
+  if (std::string problem = storage::ProblemOfLog(paths.index()); !problem.empty()) return fail(paths.index() + ": " + problem + advice);
+  auto state = storage::LoadWithoutTrace(paths.index());
+  if (state.ok()) return {"index", "ok", std::to_string(state->jobs.size()) + (state->jobs.size() == 1 ? " job" : " jobs") + ", every row is sound; `pare fsck` examines the blobs too"};
+  const Error& error = state.error();
+  if (error.code == ErrorCode::kNotFound && !blobs) return {"index", "ok", "empty: nothing was run in this store"};
+  bool foreign = error.code == ErrorCode::kVersion || error.code == ErrorCode::kInvalid;  // these say what to do
+  return fail(error.message + (foreign ? "" : advice));
+}
+
 Check CheckSpace(const std::string& store) {
   struct statvfs info{};
   std::string directory = ExistingPart(store);
@@ -102,7 +129,7 @@ Check CheckData() {
 }
 
 int Doctor(const Target& target) {
-  std::vector<Check> checks = {CheckRunner(), CheckStore(target.store), CheckSpace(target.store), CheckClock(), CheckDevice(), CheckData()};
+  std::vector<Check> checks = {CheckRunner(), CheckStore(target.store), CheckIndex(target.store), CheckSpace(target.store), CheckClock(), CheckDevice(), CheckData()};
   if (auto coordinator = CheckCoordinator(target)) checks.push_back(*coordinator);
   Json list = Json::array();
   bool failed = false;

@@ -12,6 +12,6 @@ int main(int argc, char** argv) {
   // The daemons have command lines of their own.
   if (argc > 1 && std::strcmp(argv[1], "coordinator") == 0) return pare::coordinator::CoordinatorMain(argc - 1, argv + 1);
   if (argc > 1 && std::strcmp(argv[1], "worker") == 0) return pare::worker::WorkerMain(argc - 1, argv + 1);
-  pare::InitLog("pare", pare::LogLevel::kWarning);
+  (void)pare::InitLog("pare", pare::LogLevel::kWarning);
   return pare::cli::RunCommand(argc, argv);
 }

@@ -102,6 +102,12 @@ std::string CacheDirectory() {
   return (base != nullptr && *base != 0 ? std::string(base) : std::string(home == nullptr ? "/tmp" : home) + "/.cache") + "/pare";
 }
 
+std::vector<std::string> WarningsOf(const recipes::ResolvedRecipe& resolved, const std::string& recipe_path) {
+  std::vector<std::string> warnings;
+  for (const recipes::Finding& finding : resolved.warnings) warnings.push_back(recipes::WithPlace(recipe_path, finding));
+  return warnings;
+}
+
 Result<recipes::Recipe> ReadRecipe(const std::string& path) {
   auto text = ReadFile(path, 1 << 20);
   if (!text.ok()) return Error{ErrorCode::kInvalid, "recipe: " + text.error().message};

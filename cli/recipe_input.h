@@ -28,6 +28,9 @@ Result<Inputs> PrepareInputs(const recipes::Recipe& recipe, const std::string& r
 // Puts into `blobs` what it lacks of them, reading the data again if need be, and lets go of the bytes.
 Status StoreInputs(const recipes::Recipe& recipe, const std::string& recipe_path, storage::BlobStore& blobs, Inputs& inputs);
 
+// "FILE:LINE:COLUMN: text", as errors are told.
+std::vector<std::string> WarningsOf(const recipes::ResolvedRecipe& resolved, const std::string& recipe_path);
+
 // $XDG_CACHE_HOME/pare, else ~/.cache/pare.
 std::string CacheDirectory();
 

@@ -1,5 +1,7 @@
 #include "cli/render.h"
 
+#include <algorithm>
+
 namespace pare::cli {
 namespace {
 
@@ -34,15 +36,30 @@ std::string WorkersOf(const Json& job) {
   return rows.size() == 1 ? "no worker is connected; start one with: pare worker --coordinator ENDPOINT\n" : Table(rows);
 }
 
-}  // namespace
-
-std::string RenderList(const Json& jobs) {
-  if (jobs.empty()) return "no jobs yet; start one with: pare run RECIPE\n";
+std::string ListOf(const Json& jobs, size_t name_width) {
   Rows rows = {{"id", "name", "state", "created", "steps", "message"}};
   for (const Json& j : jobs) {
-    rows.push_back({Text(j, "id"), Text(j, "name"), Text(j, "state"), Text(j, "created"), Text(j, "steps_done") + "/" + Text(j, "steps_total"), Text(j, "message")});
+    rows.push_back({Text(j, "id"), Elide(Text(j, "name"), name_width), Text(j, "state"), Text(j, "created"), Text(j, "steps_done") + "/" + Text(j, "steps_total"), Text(j, "message")});
   }
   return Table(rows);
+}
+
+size_t LongestLine(const std::string& text) {
+  size_t longest = 0;
+  for (size_t begin = 0, end = 0; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) longest = std::max(longest, TextWidth(text.substr(begin, end - begin)));
+  return longest;
+}
+
+}  // namespace
+
+std::string RenderList(const Json& jobs, size_t columns) {
+  if (jobs.empty()) return "no jobs yet; start one with: pare run RECIPE\n";
+  std::string all = ListOf(jobs, kUnlimited);
+  size_t width = LongestLine(all), name = 0;
+  if (width <= columns) return all;
+  for (const Json& j : jobs) name = std::max(name, TextWidth(Text(j, "name")));
+  size_t over = width - columns;
+  return Clip(ListOf(jobs, std::max(kShortestName, name > over ? name - over : 0)), columns, kUnlimited);
 }
 
 std::string RenderJob(const Json& job) {

@@ -8,7 +8,8 @@
 
 namespace pare::cli {
 
-std::string RenderList(const Json& jobs);
+// `columns`: of a terminal; names give way first.
+std::string RenderList(const Json& jobs, size_t columns = kUnlimited);
 std::string RenderJob(const Json& job);  // describe
 std::string RenderEvents(const Json& events);
 std::string RenderReport(const Json& report);
@@ -22,10 +23,10 @@ std::string RenderPlan(const Json& plan);     // of cmd_plan.cc
 
 // "epoch 1.3/3  loss 0.4512  accuracy 87.10 %  sparsity 50.00 %  left 2.1 s" of docs/protocol.md's progress values.
 std::string RenderProgress(const Json& progress);
-// What `run` and `watch` redraw: the job, and one line per variant with the step that it is at.
-std::string RenderLive(const Json& watch);
+// What `run` and `watch` redraw: the job, and one line per variant with the step that it is at. No line is longer than `columns`.
+std::string RenderLive(const Json& watch, size_t columns = kUnlimited);
 // A step that came to its end, for those who follow: an evaluation on validation (of the step that made the model), a
-// decision, a failure. Empty for every other step. The name is padded to `width`.
+// decision, a failure. Empty for every other step. The name is padded, or shortened, to `width`.
 std::string RenderStepLine(const Json& step, size_t width);
 
 }  // namespace pare::cli

@@ -59,7 +59,7 @@ std::string RenderProgress(const Json& p) {
   return text;
 }
 
-std::string RenderLive(const Json& watch) {
+std::string RenderLive(const Json& watch, size_t columns) {
   std::vector<Lane> lanes = Lanes(watch["steps"]);
   size_t width = 0, count_width = 0, done = 0, total = 0;
   for (const Lane& lane : lanes) {
@@ -67,26 +67,28 @@ std::string RenderLive(const Json& watch) {
     count_width = std::max(count_width, lane.count().size());
     done += static_cast<size_t>(lane.done), total += static_cast<size_t>(lane.total);
   }
+  width = std::min(width, std::max(kShortestName, columns / 3));
   const Json& job = watch["job"];
   auto workers = watch.value("workers", size_t{0}), busy = watch.value("busy_workers", size_t{0});
-  std::string out = "job " + Text(job, "id") + " " + Text(job, "name") + ": " + Text(job, "state") + ", " + std::to_string(done) + "/" + Plural(total, "step") + ", " +
-                    (workers == 0 ? "no worker connected" : std::to_string(busy) + "/" + Plural(workers, "worker") + " busy") + "\n";
+  std::string id = "job " + Text(job, "id") + " ", state = ": " + Text(job, "state") + ", " + std::to_string(done) + "/" + Plural(total, "step");
+  size_t taken = TextWidth(id + state + ", …"), name = std::max(kShortestName, columns > taken ? columns - taken : 0);
+  std::string out = id + Elide(Text(job, "name"), name) + state + ", " + (workers == 0 ? "no worker connected" : std::to_string(busy) + "/" + Plural(workers, "worker") + " busy") + "\n";
   for (const Lane& lane : lanes) {
-    out += "  " + Pad(lane.name, width) + "  " + Pad(lane.count(), count_width) + "  " + LaneText(lane) + "\n";
+    out += "  " + Pad(Elide(lane.name, width), width) + "  " + Pad(lane.count(), count_width) + "  " + LaneText(lane) + "\n";
   }
-  return out;
+  return Clip(out, columns, kUnlimited);
 }
 
 std::string RenderStepLine(const Json& s, size_t width) {
   std::string state = Text(s, "state"), name = Text(s, "name"), kind = Text(s, "kind");
   Json r = s.value("results", Json());
-  if (state == "failed") return Pad(name, width) + "  failed: " + Text(s, "error_class") + ": " + Text(s, "message") + "\n";
+  if (state == "failed") return Pad(Elide(name, width), width) + "  failed: " + Text(s, "error_class") + ": " + Text(s, "message") + "\n";
   if (state != "done" || !r.is_object()) return "";
-  if (kind == "promote") return Pad(name, width) + "  " + Text(r, "reason") + "\n";
+  if (kind == "promote") return Pad(Elide(name, width), width) + "  " + Text(r, "reason") + "\n";
   if (kind != "evaluate" || Text(r, "split") != "validation") return "";
   const std::string suffix = "/evaluate";
   if (name.size() > suffix.size() && name.ends_with(suffix)) name.resize(name.size() - suffix.size());
-  std::string out = Pad(name, width) + "  accuracy " + Number(r, "accuracy", "%.2f") + " %";
+  std::string out = Pad(Elide(name, width), width) + "  accuracy " + Number(r, "accuracy", "%.2f") + " %";
   Json summary = r.value("summary", Json::object()), sparsity = summary.value("sparsity", Json::object());
   if (sparsity.value("pruned_layers", 0.0) > 0) out += "  sparsity " + Percentage(sparsity, "pruned_layers");
   if (summary.contains("checkpoint_bytes")) out += "  " + Bytes(summary, "checkpoint_bytes");

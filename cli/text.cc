@@ -59,13 +59,17 @@ std::string Table(const Rows& rows) {
   return out;
 }
 
+std::string Elide(const std::string& text, size_t width) {
+  if (TextWidth(text) <= width) return text;
+  return width == 0 ? "" : text.substr(0, Cut(text, width - 1)) + "…";
+}
+
 std::string Clip(const std::string& text, size_t columns, size_t rows) {
   std::string out;
   size_t lines = 0;
   for (size_t begin = 0, end = 0; begin < text.size() && lines < rows; begin = end + 1, ++lines) {
     end = std::min(text.find('\n', begin), text.size());
-    std::string line = text.substr(begin, end - begin);
-    out += line.substr(0, Cut(line, columns)) + "\n";
+    out += Elide(text.substr(begin, end - begin), columns) + "\n";
   }
   return out;
 }

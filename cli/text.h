@@ -17,6 +17,10 @@ std::string Table(const Rows& rows);
 // Characters as a terminal counts them: UTF-8 continuation bytes take no room.
 size_t TextWidth(const std::string& text);
 std::string Pad(const std::string& text, size_t width);
+inline constexpr size_t kUnlimited = static_cast<size_t>(-1);
+inline constexpr size_t kShortestName = 8;  // to which names give way where there is no room
+// At most `width` characters; one that stands for more ends with "…".
+std::string Elide(const std::string& text, size_t width);
 // At most `rows` lines of at most `columns` characters.
 std::string Clip(const std::string& text, size_t columns, size_t rows);
 

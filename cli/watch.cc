@@ -23,6 +23,12 @@ constexpr int kExitInterrupted = 130;
 
 std::atomic<int> interrupts{0};
 
+winsize WindowOf(int fd) {
+  winsize size{};
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size = {24, 80, 0, 0};
+  return size;
+}
+
 class Screen {
  public:
   explicit Screen(bool quiet) : quiet_(quiet) {
@@ -31,8 +37,9 @@ class Screen {
   }
 
   void Show(const Json& watch, Millis now) {
-    size_t width = 0;
+    size_t width = 0, columns = live_ ? WindowOf(STDERR_FILENO).ws_col : kUnlimited;
     for (const Json& s : watch["steps"]) width = std::max(width, TextWidth(s.value("name", "")));
+    width = std::min(width, std::max(kShortestName, columns / 2));
     std::string finished;
     for (const Json& s : watch["steps"]) {
       std::string state = s.value("state", "");
@@ -41,7 +48,7 @@ class Screen {
     }
     if (quiet_) return;
     if (live_) {
-      Redraw(finished, RenderLive(watch));
+      Redraw(Clip(finished, columns, kUnlimited), RenderLive(watch, columns));
     } else {
       std::fputs(finished.c_str(), stderr);
       if (last_ == Millis(0)) last_ = now;
@@ -55,8 +62,7 @@ class Screen {
  private:
   // What is finished scrolls away above; the picture stays below it.
   void Redraw(const std::string& finished, const std::string& picture) {
-    winsize size{};
-    if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size = {24, 80, 0, 0};
+    winsize size = WindowOf(STDERR_FILENO);
     std::string text = Clip(picture, size.ws_col, size.ws_row > 1 ? size.ws_row - 1u : 1u);
     // Back to the first line of the last picture, clear to the end of the screen.
     if (lines_ > 0) std::fprintf(stderr, "\x1b[%dF\x1b[J", lines_);
@@ -80,6 +86,8 @@ bool AtRest(const Json& watch) {
 }  // namespace
 
 bool Ended(const std::string& job_state) { return job_state == "done" || job_state == "failed" || job_state == "cancelled"; }
+
+size_t TerminalColumns(int fd) { return ::isatty(fd) != 0 ? WindowOf(fd).ws_col : kUnlimited; }
 
 void CatchInterrupts() {
   struct sigaction action{};

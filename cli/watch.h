@@ -21,6 +21,9 @@ Result<std::string> Follow(Connection& connection, const FollowOptions& options)
 
 bool Ended(const std::string& job_state);
 
+// Of the terminal behind a descriptor; kUnlimited where it is none.
+size_t TerminalColumns(int fd);
+
 // Ctrl-C and SIGTERM are counted from here on instead of ending the process; the second one ends it at once, with exit code
 // 130 and its children with it.
 void CatchInterrupts();

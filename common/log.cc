@@ -1,11 +1,15 @@
 #include "common/log.h"
 
+#include <fcntl.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cerrno>
 #include <memory>
 #include <string>
+
+#include "common/files.h"
 
 namespace pare {
 namespace {
@@ -22,15 +26,19 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
 
 }  // namespace
 
-void InitLog(std::string_view component, LogLevel level, const char* path) {
+Status InitLog(std::string_view component, LogLevel level, const char* path) {
   std::string name(component);
   std::shared_ptr<spdlog::sinks::sink> sink;
-  try {
-    if (path != nullptr && *path != 0) {
-      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+  Status status = Ok();
+  if (path != nullptr && *path != 0) {
+    // Before spdlog does, which would make missing directories and give no reason.
+    UniqueFd file(::open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    if (!file.valid()) status = SystemError("cannot open " + std::string(path), errno);
+    try {
+      if (file.valid()) sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+    } catch (const spdlog::spdlog_ex& e) {
+      status = Error{ErrorCode::kIo, e.what()};
     }
-  } catch (const spdlog::spdlog_ex&) {
-    // A log file that cannot be opened must not stop the work: standard error takes over.
   }
   if (!sink) sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   auto logger = std::make_shared<spdlog::logger>(name, std::move(sink));
@@ -38,6 +46,7 @@ void InitLog(std::string_view component, LogLevel level, const char* path) {
   logger->set_level(ToSpdlog(level));
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
+  return status;
 }
 
 LogLevel ParseLogLevel(std::string_view name) {

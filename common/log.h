@@ -4,13 +4,15 @@
 
 #include <string_view>
 
+#include "common/result.h"
+
 namespace pare {
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 // `component` (coordinator, worker, runner, …) is printed on every line. `path`: append there instead of standard error
-// (empty: standard error). Call once, at the start of main.
-void InitLog(std::string_view component, LogLevel level, const char* path = "");
+// (empty: standard error). Call once, at the start of main. An error, with the path: it cannot be opened, and standard error is used.
+Status InitLog(std::string_view component, LogLevel level, const char* path = "");
 // "debug", "info", "warning", "error"; kInfo for anything else.
 LogLevel ParseLogLevel(std::string_view name);
 

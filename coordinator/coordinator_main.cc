@@ -1,6 +1,5 @@
 #include "coordinator/coordinator_main.h"
 
-#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -58,6 +57,11 @@ void AddOptions(CLI::App& app, Flags& flags) {
   app.footer("Prints one line `ready {\"endpoint\": …}` when it serves. SIGTERM and SIGINT end it; the next start goes on from there.\n"
              "Exit codes: 0 ended on request, 1 cannot start or go on, 2 bad usage.\n"
              "Example:\n  pare coordinator --store /srv/pare --listen tcp://127.0.0.1:7070");
+}
+
+int Usage(const std::string& message) {
+  std::fprintf(stderr, "pare-coordinator: %s\n", message.c_str());
+  return 2;
 }
 
 // Readable when SIGTERM or SIGINT came. The signals are blocked in every thread that starts from here.
@@ -142,23 +146,16 @@ int CoordinatorMain(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help
+    return Usage(std::string(e.what()) + "; see `pare coordinator --help`");
   }
+  if (app.count("--store") > 0 && flags.store.empty()) return Usage("--store: its value is empty; leave the option out for the default");
   if (flags.lease_timeout_ms < 2 * flags.heartbeat_ms) {
-    std::fprintf(stderr, "pare-coordinator: --lease-timeout-ms %lld must be at least twice --heartbeat-ms %lld\n",
-                 static_cast<long long>(flags.lease_timeout_ms), static_cast<long long>(flags.heartbeat_ms));
-    return 2;
+    return Usage("--lease-timeout-ms " + std::to_string(flags.lease_timeout_ms) + " must be at least twice --heartbeat-ms " + std::to_string(flags.heartbeat_ms));
   }
-  if (!flags.log_file.empty()) {
-    UniqueFd log(::open(flags.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-    if (!log.valid()) {
-      std::fprintf(stderr, "pare-coordinator: --log-file: %s\n", SystemError("cannot open " + flags.log_file, errno).message.c_str());
-      return 2;
-    }
-  }
+  if (Status log = InitLog("coordinator", ParseLogLevel(flags.log_level), flags.log_file.c_str()); !log.ok()) return Usage("--log-file: " + log.error().message);
   AllowManyConnections();
   mallopt(M_ARENA_MAX, 2);  // socket threads need little: no heap of its own for each
-  InitLog("coordinator", ParseLogLevel(flags.log_level), flags.log_file.c_str());
   UniqueFd signals = CatchSignals();
   if (flags.die_with_parent || flags.parent_pid != 0) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);

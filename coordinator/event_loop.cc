@@ -28,6 +28,10 @@ std::optional<int64_t> LocalPidOf(const std::string& worker, const std::string& 
 }
 
 EventLoop::EventLoop(const LoopParts& parts) : parts_(parts), looked_(parts.clock->Monotonic()) {
+  // A disk that is full from the beginning: the first turn accepts nothing either.
+  if (storage::Store* store = parts.service->store(); store != nullptr) {
+    if (Status kept = store->KeepReserve(); !kept.ok()) Block(kept.error().message);
+  }
   if (!parts_.process_alive) return;
   // Attempts that ran when the last coordinator ended: a worker of this host that is gone need not be waited for.
   const State& state = parts_.service->scheduler().state();
@@ -78,9 +82,13 @@ Status EventLoop::Commit() {
   }
   ErrorCode code = status.error().code;
   if (code != ErrorCode::kNoSpace && code != ErrorCode::kConflict) return status;
-  if (!blocked_why_) LogError("nothing is accepted until the store takes writes: " + status.error().message);
-  blocked_why_ = status.error().message;
+  Block(status.error().message);
   return Ok();
+}
+
+void EventLoop::Block(const std::string& why) {
+  if (!blocked_why_) LogError("nothing is accepted until the store takes writes: " + why);
+  blocked_why_ = why;
 }
 
 // An answer that is too large for a message is replaced by the reason.
@@ -112,7 +120,7 @@ Status EventLoop::TurnBlocked() {
     reply.id = request->id;
     reply.ok = false;
     reply.code = std::string(ToString(ErrorCode::kNoSpace));
-    reply.message = "the store takes no writes now, so nothing is accepted (running steps go on; free some space): " + blocked_why_.value_or("");
+    reply.message = kRefusedWhileFull + std::string(": ") + blocked_why_.value_or("");
     parts_.transport->Send(incoming.peer, Encode(reply));
   }
   return Commit();

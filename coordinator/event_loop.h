@@ -44,6 +44,7 @@ class EventLoop {
   void Handle(const Incoming& incoming);
   Status TurnBlocked();
   Status Commit();
+  void Block(const std::string& why);
   void Post(const Send& send);
   void LookForDeadWorkers();
   Millis WaitFor(Millis longest) const;

@@ -172,7 +172,7 @@ Json Report(const QueryContext& context, const Job& job) {
     const Problem& problem = step.problem.OrDefault();
     failed.push_back({{"variant", *in_job.variant}, {"step", in_job.name}, {"error_class", problem.error_class}, {"message", problem.message}});
   }
-  for (const recipes::Finding& finding : recipe.warnings) warnings.push_back(finding.text);
+  for (const recipes::Finding& finding : recipe.warnings) warnings.push_back(recipes::WithPlace("recipe", finding));
   Json summary = JobSummary(context.state, job);
   return {{"job", {{"id", job.id}, {"name", job.name}, {"state", summary["state"]}, {"created", summary["created"]}, {"finished", summary["finished"]}}},
           {"state", summary["state"]},

@@ -69,7 +69,7 @@ void Scheduler::SubmitReply(const Submit& submit, const Job& job, bool resumed) 
     cached += step.wanted && step.reused ? 1 : 0;
   }
   Json warnings = Json::array();
-  for (const recipes::Finding& finding : submit.recipe.warnings) warnings.push_back(finding.text);
+  for (const recipes::Finding& finding : submit.recipe.warnings) warnings.push_back(recipes::WithPlace("recipe", finding));
   ReplyOk(submit.caller, {{"job", job.id}, {"resumed", resumed}, {"warnings", warnings}, {"steps", steps}, {"cached", cached}});
 }
 

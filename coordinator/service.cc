@@ -64,11 +64,17 @@ Status Service::Start() {
 }
 
 Reply Service::Handle(const Request& request) {
-  Receive(kLocalPeer, request);
   Reply reply;
   reply.id = request.id;
   reply.ok = false;
-  Status status = Flush();
+  // As a loop refuses it: what is accepted on a full disk could not be run.
+  bool looks = IsQuery(request.method) || request.method == "gc";
+  Status status = looks || store_ == nullptr ? Ok() : store_->KeepReserve();
+  if (!status.ok()) status = status.error().With(kRefusedWhileFull);
+  if (status.ok()) {
+    Receive(kLocalPeer, request);
+    status = Flush();
+  }
   if (!status.ok()) {
     reply.code = std::string(ToString(status.error().code));
     reply.message = status.error().message;

@@ -38,7 +38,7 @@ class Service {
   static Result<std::unique_ptr<Service>> Create(const Backend& backend, const ServiceOptions& options);
   ~Service();
 
-  // One request, applied and durable when this returns.
+  // One request, applied and durable when this returns. Without a reserve (storage/reserve.h) only questions and gc.
   Reply Handle(const Request& request);
 
   // For the event loop. REQUIRES of Receive and Tick: !blocked().
@@ -88,6 +88,9 @@ class Service {
   bool blocked_ = false;
   bool stopping_ = false;
 };
+
+// What a request is told, before the reason, while the disk is full. Questions are answered and garbage is collected all the same.
+inline constexpr const char* kRefusedWhileFull = "the store takes no writes now, so nothing is accepted (running steps go on; free some space)";
 
 // "local" requests are answered to this peer.
 inline constexpr const char* kLocalPeer = "";

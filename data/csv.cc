@@ -2,6 +2,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "common/files.h"
 #include "data/readers.h"
@@ -16,18 +17,48 @@ Error Bad(const std::string& path, size_t line, size_t column, const std::string
 }
 
 std::string_view Trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '"' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '"' || text.back() == '\r' || text.back() == '\t')) text.remove_suffix(1);
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\r' || text.back() == '\t')) text.remove_suffix(1);
   return text;
 }
 
-std::vector<std::string_view> Cells(std::string_view line) {
+struct Place {
+  const std::string& path;
+  size_t line_number;
+  std::string_view line;
+  Error Bad(size_t at, const std::string& text) const { return data::Bad(path, line_number, at + 1, text); }
+};
+
+// The cell between double quotes that begins at `at`, which moves behind it. A doubled quote stands for one, and is left as it is.
+Result<std::string_view> QuotedCell(const Place& place, size_t& at) {
+  std::string_view line = place.line;
+  size_t begin = at + 1, close = line.find('"', begin);
+  while (close != std::string_view::npos && line.substr(close + 1, 1) == "\"") close = line.find('"', close + 2);
+  if (close == std::string_view::npos) return place.Bad(at, "this quote is not closed; a cell in double quotes ends with one on the same line");
+  size_t end = std::min(line.find(',', close), line.size());
+  size_t rest = line.find_first_not_of(" \t\r", close + 1);
+  if (rest < end) return place.Bad(rest, "text after the closing quote; a comma or the end of the line is allowed there");
+  at = end;
+  return Trim(line.substr(begin, close - begin));
+}
+
+Result<std::vector<std::string_view>> Cells(const Place& place) {
   std::vector<std::string_view> cells;
-  for (size_t at = 0;;) {
-    size_t comma = std::min(line.find(',', at), line.size());
-    cells.push_back(Trim(line.substr(at, comma - at)));
-    if (comma == line.size()) return cells;
-    at = comma + 1;
+  std::string_view line = place.line;
+  for (size_t at = 0;; ++at) {
+    size_t first = line.find_first_not_of(" \t\r", at);
+    if (first != std::string_view::npos && line[first] == '"') {
+      ASSIGN_OR_RETURN(std::string_view cell, QuotedCell(place, at = first));
+      cells.push_back(cell);
+    } else {
+      size_t comma = std::min(line.find(',', at), line.size());
+      cells.push_back(Trim(line.substr(at, comma - at)));
+      if (size_t quote = cells.back().find('"'); quote != std::string_view::npos) {
+        return place.Bad(static_cast<size_t>(cells.back().data() - line.data()) + quote, "a quote inside a cell; quotes are allowed around a whole cell");
+      }
+      at = comma;
+    }
+    if (at == line.size()) return cells;
   }
 }
 
@@ -41,6 +72,18 @@ bool IsName(std::string_view cell) {
   double value = 0;
   auto [end, code] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
   return !cell.empty() && (code == std::errc::invalid_argument || end != cell.data() + cell.size());
+}
+
+// Which of two equal names is meant nobody can tell.
+Status CheckNames(const Place& place, const std::vector<std::string_view>& names) {
+  std::map<std::string_view, size_t> seen;
+  for (size_t i = 0; i < names.size(); ++i) {
+    auto [first, fresh] = seen.emplace(names[i], i);
+    if (fresh || names[i].empty()) continue;
+    return place.Bad(static_cast<size_t>(names[i].data() - place.line.data()), "column " + std::to_string(i) + " has the name of column " + std::to_string(first->second) + ", '" +
+                                                                                std::string(names[i].substr(0, 40)) + "'; each column needs a name of its own");
+  }
+  return Ok();
 }
 
 // Column of the label: by header name, or by zero-based number.
@@ -74,25 +117,31 @@ Result<Split> ReadCsv(const std::string& path, const std::string& label_column, 
     at = end + 1;
     ++line_number;
     if (Trim(line).empty()) continue;
-    std::vector<std::string_view> cells = Cells(line);
+    Place place{path, line_number, line};
+    ASSIGN_OR_RETURN(std::vector<std::string_view> cells, Cells(place));
     double value = 0;
     if (columns == 0) {
       bool header = std::any_of(cells.begin(), cells.end(), IsName);
       columns = cells.size();
       if (columns < 2 || columns > kMaxColumns) return Bad(path, line_number, 1, "needs 2 to 1000000 columns, found " + std::to_string(columns));
       ASSIGN_OR_RETURN(label, LabelColumn(cells, header, label_column, path));
-      if (header) continue;
+      if (header) {
+        TRY(CheckNames(place, cells));
+        continue;
+      }
     }
     if (cells.size() != columns) {
       return Bad(path, line_number, 1, std::to_string(cells.size()) + " columns, the first line has " + std::to_string(columns));
     }
     for (size_t c = 0; c < columns; ++c) {
       size_t column = static_cast<size_t>(cells[c].data() - line.data()) + 1;
-      if (!ParseNumber(cells[c], value)) return Bad(path, line_number, column, "'" + std::string(cells[c].substr(0, 40)) + "' is not a finite number");
+      bool number = ParseNumber(cells[c], value);
+      if (c == label && (!number || value != std::floor(value) || value < 0 || value > 1e6)) {
+        return Bad(path, line_number, column, "label '" + std::string(cells[c].substr(0, 40)) + "' is not an integer from 0 to 1000000: number the classes from 0");
+      }
+      if (!number) return Bad(path, line_number, column, "'" + std::string(cells[c].substr(0, 40)) + "' is not a finite number");
       if (c != label) {
         samples.push_back(static_cast<float>(value));
-      } else if (value != std::floor(value) || value < 0 || value > 1e6) {
-        return Bad(path, line_number, column, "label " + std::string(cells[c].substr(0, 40)) + " is not an integer from 0 to 1000000");
       } else {
         labels.push_back(static_cast<int64_t>(value));
       }

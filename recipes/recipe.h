@@ -23,6 +23,8 @@ struct Finding {
   int line = 0, column = 0;  // 1-based; 0: the recipe as a whole
   std::string text;
 };
+// "<name>:<line>:<column>: text".
+std::string WithPlace(std::string_view name, const Finding& finding);
 
 // The recipe as written: a checked JSON tree (types, ranges, names, structure), with the position of every value.
 // Nothing yet depends on data or on files.

@@ -211,6 +211,11 @@ Result<ResolvedRecipe> Resolve(const Recipe& recipe, const data::DataInfo& data,
   return Resolver(recipe, data).Run(weights, outside);
 }
 
+std::string WithPlace(std::string_view name, const Finding& finding) {
+  std::string place = finding.line == 0 ? "" : ":" + std::to_string(finding.line) + ":" + std::to_string(finding.column);
+  return std::string(name) + place + ": " + finding.text;
+}
+
 Json ToJson(const ResolvedRecipe& r) {
   Json warnings = Json::array();
   for (const Finding& f : r.warnings) warnings.push_back({{"line", f.line}, {"column", f.column}, {"text", f.text}});

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -29,6 +30,16 @@ Status CheckTarget(const StorePaths& target) {
     }
   }
   return code ? Status(SystemError("cannot read " + target.root, code.value())) : Ok();
+}
+
+// A copy inside of what it is a copy of is lost with it.
+Status RefuseInside(const StorePaths& store, const std::string& target) {
+  std::error_code code;
+  fs::path outer = fs::weakly_canonical(store.root, code), inner = fs::weakly_canonical(fs::absolute(target, code), code);
+  if (!outer.has_filename()) outer = outer.parent_path();
+  auto [end, ignored] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
+  if (code || end != outer.end()) return Ok();
+  return Error{ErrorCode::kInvalid, "backup: " + target + " is the store " + store.root + " itself or lies in it, so it would be lost together with it: choose a directory elsewhere, best on another disk"};
 }
 
 // Blobs that the rows name and that must be there.
@@ -75,6 +86,7 @@ Status CopyBlob(BlobStore& from, BlobStore& to, const Digest& digest, BackupRepo
 Result<BackupReport> BackUp(const StorePaths& store, const std::string& target_root) {
   StorePaths target(target_root);
   if (target_root.empty()) return Error{ErrorCode::kInvalid, "backup: the directory's name is empty"};
+  TRY(RefuseInside(store, target_root));
   TRY(CheckTarget(target));
   {  // what cannot be copied leaves no directory that looks like a store
     ASSIGN_OR_RETURN(int version, Index::SchemaOf(store.index()));

@@ -16,7 +16,7 @@ struct BackupReport {
 };
 
 // `target`: a directory that is not there, is empty, or holds an older backup (which stays whole until the new one is).
-// kInvalid for anything else; kNoSpace, kIo as usual.
+// kInvalid for anything else, and for a place in the store itself; kNoSpace, kIo as usual.
 Result<BackupReport> BackUp(const StorePaths& store, const std::string& target);
 
 }  // namespace pare::storage

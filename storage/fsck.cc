@@ -37,6 +37,24 @@ Result<Digest> DigestOfFile(const std::string& path) {
     if (n == 0) return Digest(hash.Finish());
     hash.Update(std::span(buffer).first(static_cast<size_t>(n)));
   }
+
+// What this user may not read is not damaged.
+Status RefuseUnreadable(const std::string& path, int mode) {
+  if (::faccessat(AT_FDCWD, path.c_str(), mode, AT_EACCESS) == 0 || errno != EACCES) return Ok();
+  return Error{ErrorCode::kInvalid, "no permission to " + std::string((mode & W_OK) != 0 ? "write in " : "read ") + path + ": examine the store as its owner (this is user " + std::to_string(::geteuid()) +
+                                        "); nothing is said about damage, and nothing was changed"};
+}
+
+Status CheckPermissions(const StorePaths& paths, bool repair) {
+  TRY(RefuseUnreadable(paths.root, R_OK | X_OK | (repair ? W_OK : 0)));
+  TRY(RefuseUnreadable(paths.blobs(), R_OK | X_OK | (repair ? W_OK : 0)));
+  for (const char* suffix : {"", "-wal", "-shm"}) TRY(RefuseUnreadable(paths.index() + suffix, R_OK));
+  // A log is read through a file beside it, which has to be made.
+  bool alone = ::access((paths.index() + "-wal").c_str(), F_OK) == 0 && ::access((paths.index() + "-shm").c_str(), F_OK) != 0;
+  if (alone) TRY(RefuseUnreadable(paths.root, W_OK));
+  std::error_code code;
+  for (const auto& folder : fs::directory_iterator(paths.blobs(), code)) TRY(RefuseUnreadable(folder.path().string(), folder.is_directory(code) ? R_OK | X_OK : F_OK));
+  return Ok();
 }
 
 class Examination {
@@ -44,7 +62,7 @@ class Examination {
   Examination(StorePaths paths, bool repair) : paths_(std::move(paths)), repair_(repair) {}
 
   Result<FsckReport> Run() {
-    if (repair_) TRY(RefuseForeign(paths_.index(), scratch()));
+    TRY(RefuseForeign(paths_.index()));
     TRY(ReadIndex());
     TRY(ReadBlobs());
     if (index_damaged_ && repair_) TRY(RebuildIndex());
@@ -186,6 +204,7 @@ class Examination {
 
   Status ReadBlobs() {
     ASSIGN_OR_RETURN(BlobListing listing, ListBlobs(paths_));
+    for (const BlobFile& file : listing.blobs) TRY(RefuseUnreadable(paths_.blob(file.digest), R_OK));
     for (const std::string& path : listing.strangers) {
       FsckProblem& problem = Problem("file", path, "it lies among the blobs and is none");
       if (repair_) PutAside(problem, path);
@@ -375,6 +394,7 @@ class Examination {
 
 Result<FsckReport> Fsck(const StorePaths& paths, bool repair) {
   std::error_code code;
+  TRY(CheckPermissions(paths, repair));
   if (!fs::is_directory(paths.blobs(), code) && !fs::exists(paths.index(), code)) {
     return Error{ErrorCode::kNotFound, "there is no store in " + paths.root};
   }

@@ -7,7 +7,8 @@
 //     goes to quarantine
 //   · gives up artifacts and snapshots whose blobs are gone: their steps run again when a job needs them, with the same result
 // A problem that repair could not heal says what is lost; a second run is clean unless a registered version lost its checkpoint.
-// Belongs to one thread. Errors: only what keeps it from looking (the lock, the directory).
+// Belongs to one thread. Errors: only what keeps it from looking (the lock, the directory, kInvalid for files that this user may not
+// read) or a database that is not ours to judge (kVersion: of a newer release).
 #pragma once
 
 #include <string>

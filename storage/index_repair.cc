@@ -196,25 +196,42 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
   return salvaged;
 }
 
-Status RefuseForeign(const std::string& path, const std::string& scratch) {
+Status RefuseForeign(const std::string& path) {
   auto reading = Index::OpenForReading(path);
   if (reading.ok() || (reading.error().code != ErrorCode::kVersion && reading.error().code != ErrorCode::kInvalid)) return Ok();
-  TRY(MakeDirectories(scratch));
-  std::string fresh = scratch + "/new.db";
-  fs::remove(fresh);
-  {
-    ASSIGN_OR_RETURN(auto created, Index::Open(fresh));
+  ASSIGN_OR_RETURN(auto db, Database::OpenForReading(path));
+  if (reading.error().code == ErrorCode::kVersion) {
+    ASSIGN_OR_RETURN(int64_t version, db->Number("PRAGMA user_version"));
+    return version < kSchemaVersion ? Ok() : Status(reading.error());
   }
-  auto tables = [](const std::string& name) -> Result<std::vector<std::string>> {
-    ASSIGN_OR_RETURN(auto db, Database::Open(name, Database::Mode::kRead));
-    return db->Texts("SELECT name, sql FROM sqlite_schema ORDER BY name");
+  ASSIGN_OR_RETURN(auto fresh, Database::Open(":memory:", Database::Mode::kCreate));
+  for (const Migration& migration : Migrations()) TRY(fresh->Run(std::string(migration.sql)));
+  constexpr const char* kTables = "SELECT name, sql FROM sqlite_schema ORDER BY name";
+  auto ours = fresh->Texts(kTables), theirs = db->Texts(kTables);
+  return !ours.ok() || !theirs.ok() || *ours == *theirs ? Ok() : Status(reading.error());
+}
+
+Result<StoredState> LoadWithoutTrace(const std::string& path) {
+  std::error_code code;
+  std::string scratch = fs::temp_directory_path(code).string() + "/pare-XXXXXX";
+  if (::mkdtemp(scratch.data()) == nullptr) return SystemError("cannot make a directory " + scratch, errno);
+  std::string copy = scratch + "/index.db";
+  auto load = [&]() -> Result<StoredState> {
+    for (const char* suffix : {"", "-wal"}) {
+      if (suffix[0] != 0 && !fs::exists(path + suffix, code)) continue;
+      fs::copy_file(path + suffix, copy + suffix, code);
+      if (code) return SystemError("cannot copy " + path + suffix + " to " + scratch, code.value());
+    }
+    if (auto reading = Index::OpenForReading(copy); !reading.ok() && reading.error().code != ErrorCode::kVersion) return reading.error();
+    ASSIGN_OR_RETURN(auto index, Index::Open(copy));
+    return index->Load();
   };
-  auto ours = tables(fresh), theirs = tables(path);
-  if (!ours.ok() || !theirs.ok() || *ours == *theirs) return Ok();
-  ASSIGN_OR_RETURN(auto db, Database::Open(path, Database::Mode::kRead));
-  ASSIGN_OR_RETURN(int64_t version, db->Number("PRAGMA user_version"));
-  bool older = reading.error().code == ErrorCode::kVersion && version < kSchemaVersion;
-  return older ? Ok() : Status(reading.error());
+  Result<StoredState> state = load();
+  fs::remove_all(scratch, code);
+  if (state.ok()) return state;
+  Error error = state.error();  // about the index, not about its copy
+  for (size_t at; (at = error.message.find(copy)) != std::string::npos;) error.message.replace(at, copy.size(), path);
+  return error;
 }
 
 Status SealDatabase(const std::string& path) {

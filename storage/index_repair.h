@@ -27,9 +27,13 @@ struct SalvagedIndex {
 // `scratch`: a directory for the copy; what it puts there stays there. An index that is not there gives a problem and no rows.
 Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& scratch);
 
-// An error for a database that is whole but not ours to repair: of a newer release (kVersion), of something else (kInvalid). One that
-// only says so while its tables are ours has a damaged header.
-Status RefuseForeign(const std::string& path, const std::string& scratch);
+// An error for a database that is not ours to repair: of a newer release (kVersion), of something else (kInvalid). One that says it is
+// something else while its tables are ours has a damaged header.
+Status RefuseForeign(const std::string& path);
+
+// The rows of an index that no coordinator has open, read from a copy elsewhere: SQLite leaves files beside what it reads. Of an older
+// schema too. Errors as Index::OpenForReading.
+Result<StoredState> LoadWithoutTrace(const std::string& path);
 
 // Leaves the database in one synced file with nothing beside it. Nobody else has it open. An error: it may not be renamed yet.
 Status SealDatabase(const std::string& path);

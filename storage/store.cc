@@ -44,20 +44,6 @@ Error Held(const StorePaths& paths) {
   return Error{ErrorCode::kConflict, "store " + paths.root + " is in use by " + holder + "; connect to it with --coordinator, or use another --store"};
 }
 
-// Says why a store cannot be written, and what to do.
-Error Unusable(const std::string& root, Error error) {
-  std::filesystem::path existing = root;
-  std::error_code code;
-  while (!std::filesystem::exists(existing, code) && existing.has_parent_path() && existing != existing.parent_path()) existing = existing.parent_path();
-  struct statvfs info{};
-  if (::statvfs(existing.c_str(), &info) == 0 && (info.f_flag & ST_RDONLY) != 0) {
-    error.message += " (the file system is read-only; a store must be writable: use another --store)";
-  } else if (error.code == ErrorCode::kIo && ::faccessat(AT_FDCWD, existing.c_str(), W_OK, AT_EACCESS) != 0) {
-    error.message += " (user " + std::to_string(::geteuid()) + " may not write there: change the owner of " + existing.string() + ", or use another --store)";
-  }
-  return error.With("cannot use store " + root);
-}
-
 // SQLite's log shares memory between processes, and fsync and locks must mean what they say: true of local disks only.
 Status RefuseNetworkFileSystem(const std::string& root) {
   struct statfs info{};
@@ -123,6 +109,23 @@ std::string StorePaths::blob(const Digest& digest) const {
   return blobs() + "/" + hex.substr(0, 2) + "/" + hex;
 }
 
+Error CannotUse(const std::string& root, Error error) {
+  std::error_code code;
+  std::filesystem::path existing = std::filesystem::absolute(root, code);
+  while (!std::filesystem::exists(existing, code) && existing.has_parent_path() && existing != existing.parent_path()) existing = existing.parent_path();
+  struct statvfs info{};
+  if (::statvfs(existing.c_str(), &info) == 0 && (info.f_flag & ST_RDONLY) != 0) {
+    error.message += " (the file system is read-only; a store must be writable: use another --store)";
+    return error.With("cannot use store " + root);
+  }
+  for (const std::string& path : {existing.string(), StorePaths(root).lock(), StorePaths(root).index(), root + "/logs"}) {
+    if (error.code != ErrorCode::kIo || ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) == 0 || errno != EACCES) continue;
+    error.message += " (user " + std::to_string(::geteuid()) + " may not write there: change the owner or the mode of " + path + ", or use another --store)";
+    break;
+  }
+  return error.With("cannot use store " + root);
+}
+
 Result<UniqueFd> LockStore(const StorePaths& paths) {
   UniqueFd fd(::open(paths.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (!fd.valid()) return SystemError("cannot open " + paths.lock(), errno);
@@ -141,11 +144,11 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
   const StorePaths& paths = store->paths_;
   for (const std::string& directory : {paths.root, paths.blobs(), paths.tmp()}) {
     Status made = MakeDurableDirectory(directory);
-    if (!made.ok()) return Unusable(root, made.error());
+    if (!made.ok()) return CannotUse(root, made.error());
   }
   TRY(RefuseNetworkFileSystem(paths.root));
   auto locked = LockStore(paths);
-  if (!locked.ok()) return locked.error().code == ErrorCode::kConflict ? locked.error() : Unusable(root, locked.error());
+  if (!locked.ok()) return locked.error().code == ErrorCode::kConflict ? locked.error() : CannotUse(root, locked.error());
   store->lock_ = *std::move(locked);
   TRY(FinishRepair(paths));
   TRY(RefuseLostIndex(paths));
@@ -176,7 +179,7 @@ Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root) 
   UniqueFd fd(::open(paths.lock().c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) {
     if (errno == ENOENT || errno == ENOTDIR) return std::optional<CoordinatorInfo>();
-    return SystemError("cannot open " + paths.lock(), errno);
+    return CannotUse(root, SystemError("cannot open " + paths.lock(), errno));
   }
   // Asks who holds the lock without taking it: a coordinator that starts at this moment is not disturbed.
   struct flock lock = LockOf(F_RDLCK);

@@ -79,6 +79,10 @@ Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root);
 // mkdir -p whose result survives a power cut.
 Status MakeDurableDirectory(const std::string& path);
 
+// `error`, met in the store at `root`, with what keeps it from being used and what to do: a read-only file system, a path that this
+// user may not write.
+Error CannotUse(const std::string& root, Error error);
+
 // Blobs of a store directory without its lock: for runners on the same host and for reading commands.
 std::unique_ptr<BlobStore> OpenBlobDirectory(const StorePaths& paths);
 std::unique_ptr<BlobStore> NewMemoryBlobStore();

@@ -123,6 +123,9 @@ INSTANTIATE_TEST_SUITE_P(
                       BadCall{"WordForNumber", {"run", "r.yaml", "--threads", "all"}, "run: --threads: 'all' is not a whole number from 1 to 256; see `pare run --help`"},
                       BadCall{"BothWays", {"promote", "m", "--version", "1", "--step", "s"}, "promote: give either --version N, or --step STEP (and --job JOB)"},
                       BadCall{"NeitherWay", {"promote", "m"}, "promote: give either --version N, or --step STEP (and --job JOB)"},
+                      BadCall{"EmptyStore", {"list", "--store", ""}, "list: --store: its value is empty; leave the option out for the default; see `pare list --help`"},
+                      BadCall{"EmptyCoordinator", {"run", "r.yaml", "--coordinator", ""}, "run: --coordinator: its value is empty; leave the option out for the default; see `pare run --help`"},
+                      BadCall{"StoreAndCoordinator", {"list", "--store", "s", "--coordinator", "tcp://127.0.0.1:1"}, "list: give either --store or --coordinator: a coordinator has a store of its own; see `pare list --help`"},
                       BadCall{"BadVersion", {"export", "m@x", "/nowhere/out"}, "'m@x': expected NAME or NAME@VERSION with a version number"},
                       BadCall{"BadEndpoint", {"list", "--coordinator", "foo:1"}, "'foo:1' is not an endpoint: it begins with neither tcp:// nor ipc://; write tcp://HOST:PORT or ipc://PATH"}),
     [](const auto& test) { return test.param.name; });

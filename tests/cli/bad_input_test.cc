@@ -126,6 +126,30 @@ TEST_F(BadInputTest, WeightsOfAnotherShapeAndWeightsThatAreNoNumbers) {
   ExpectRefused(AllOf(StartsWith("pare: small.yaml:"), HasSubstr("w.safetensors"), HasSubstr("NaN"), HasSubstr("give other weights")));
 }
 
+TEST_F(BadInputTest, UsageErrorsOfTheDaemonsSayWhoseTheyAre) {
+  for (const char* daemon : {"coordinator", "worker"}) {
+    for (const char* arguments : {" --frobnicate", " --log-level loud", " --store ''"}) {
+      Outcome outcome = Shell("pare " + std::string(daemon) + (daemon[0] == 'w' ? " --coordinator tcp://127.0.0.1:1" : "") + arguments);
+      EXPECT_EQ(outcome.code, 2) << daemon << arguments;
+      EXPECT_EQ(outcome.out, "") << daemon << arguments;
+      EXPECT_THAT(outcome.err, StartsWith("pare-" + std::string(daemon) + ": ")) << arguments;
+    }
+  }
+  EXPECT_THAT(Run({"pare-coordinator", "--heartbeat-ms", "5"}).err, AllOf(HasSubstr("--heartbeat-ms"), HasSubstr("see `pare coordinator --help`")));
+}
+
+TEST_F(BadInputTest, AWarningHasItsPlace) {
+  Replace("small.yaml", "validation: 200", "validation: 20");
+  Replace("small.yaml", "max_accuracy_drop: 100.0", "max_accuracy_drop: 0.1");
+  Json submitted = Ask({"submit", "small.yaml"}, Path("store"));
+  ASSERT_FALSE(submitted["warnings"].empty());
+  EXPECT_EQ(submitted["warnings"], Ask({"plan", "small.yaml"}, Path("store"))["warnings"]);
+  std::string warning = submitted["warnings"][0];
+  EXPECT_THAT(warning, AllOf(StartsWith("small.yaml:5:"), HasSubstr("validation")));
+  EXPECT_THAT(Pare({"submit", "small.yaml"}, Path("store")).err, HasSubstr("warning: " + warning + "\n"));
+  EXPECT_THAT(Pare({"report"}, Path("store")).out, HasSubstr("\nwarning: recipe" + warning.substr(warning.find(':')) + "\n"));
+}
+
 TEST_F(BadInputTest, AWorkersNameWithControlCharacters) {
   Outcome outcome = Run({"pare-worker", "--coordinator", "tcp://127.0.0.1:1", "--name", "a\x1b[31mb"});
   EXPECT_EQ(outcome.code, 2);
@@ -316,6 +340,41 @@ TEST_F(BadInputTest, NoSpaceForTheStore) {
   EXPECT_EQ(outcome.out, "[]\n") << "no job was made";
 }
 
+// As on a disk with less space than the reserve, which is a file.
+TEST_F(BadInputTest, NoSpaceForTheReserve) {
+  fs::create_directories(Path("store/reserve"));
+  Outcome outcome = Pare({"submit", "small.yaml"}, Path("store"));
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("the store takes no writes now, so nothing is accepted"), HasSubstr("free some space"), HasSubstr(Path("store/reserve"))));
+  EXPECT_EQ(Pare({"list", "--json"}, Path("store")).out, "[]\n") << "questions are answered, and no job was made";
+}
+
+TEST_F(BadInputTest, NoSpaceForASubmittedJob) {
+  if (Shell("unshare -rm mount -t tmpfs none /mnt").code != 0) GTEST_SKIP() << "needs unprivileged mounts (unshare -rm)";
+  fs::create_directory(Path("small"));
+  Outcome outcome = Shell("unshare -rm sh -c 'mount -t tmpfs -o size=3m none small && pare submit small.yaml --store small/store; code=$?; pare list --json --store small/store; exit $code'");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("No space left on device"), HasSubstr("free at least that much")));
+  EXPECT_EQ(outcome.out, "[]\n") << "no job was made";
+}
+
+TEST_F(BadInputTest, StoreThatMayNoLongerBeWritten) {
+  ASSERT_EQ(Pare({"submit", "small.yaml"}, Path("store")).code, 0);
+  fs::create_directory(Path("store/logs"));
+  fs::permissions(Path(""), fs::perms::all);
+  std::string as = ::geteuid() == 0 ? "setpriv --reuid=65534 --regid=65534 --clear-groups " : "";
+  if (Shell(as + "pare version").code != 0) GTEST_SKIP() << "needs setpriv, and programs that others may run";
+  for (fs::perms mode : {fs::perms(0), fs::perms(0555)}) {
+    fs::permissions(Path("store/logs"), fs::perms(0555));
+    fs::permissions(Path("store"), mode);
+    Outcome outcome = Shell(as + "pare run small.yaml --store store");
+    fs::permissions(Path("store"), fs::perms(0755));
+    EXPECT_EQ(outcome.code, 1) << outcome.err;
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr("cannot use store store"), HasSubstr("Permission denied"), HasSubstr("may not write there: change the owner or the mode of " + Path("store")), HasSubstr("--store")));
+  }
+}
+
 TEST_F(BadInputTest, StoreThatMayNotBeWritten) {
   fs::create_directory(Path("locked"));
   fs::permissions(Path("locked"), fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
@@ -342,9 +401,10 @@ TEST_F(BadInputTest, NobodyListens) {
   // All at once: each waits a while for somebody who listens.
   std::vector<std::pair<std::string, Started>> commands;
   for (std::vector<std::string> command : {std::vector<std::string>{"list", "--json"}, {"watch"}, {"submit", "small.yaml"}, {"run", "small.yaml"}, {"plan", "small.yaml"}}) {
-    command.insert(command.begin(), "pare");
-    command.insert(command.end(), {"--coordinator", endpoint, "--store", Path("store")});
-    commands.emplace_back(command[1], Start(command));
+    std::string name = command[0];
+    command.insert(command.begin(), {"/usr/bin/env", "PARE_STORE=" + Path("store"), std::string(PARE_BIN_DIR) + "/pare"});
+    command.insert(command.end(), {"--coordinator", endpoint});
+    commands.emplace_back(name, Start(command));
   }
   for (auto& [name, command] : commands) {
     Outcome outcome = command.Finish();

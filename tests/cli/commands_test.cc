@@ -166,7 +166,9 @@ TEST_F(CommandsTest, WatchingWhatNobodyRunsEndsAtOnce) {
     EXPECT_EQ(outcome.code, 4);
     EXPECT_THAT(outcome.err, HasSubstr("no coordinator"));
   }
-  EXPECT_EQ(Pare({"submit", recipe(), "--wait"}, store()).code, 4);
+  Outcome submit = Pare({"submit", recipe(), "--wait"}, store());
+  EXPECT_EQ(submit.code, 4);
+  EXPECT_THAT(submit.err, HasSubstr("use `pare run " + recipe() + "`, which brings its own"));
 }
 
 TEST_F(CommandsTest, ModelsArePromotedAndRolledBack) {

@@ -97,6 +97,25 @@ TEST(RenderLiveTest, OfTwoRunningStepsShowsTheOneThatTrains) {
   EXPECT_EQ(RenderLive(watch), "job j1 n: running, 0/2 steps, no worker connected\n  v  0/2  01-retrain\n");
 }
 
+TEST(RenderLiveTest, FitsIntoANarrowTerminal) {
+  Json watch = {{"job", {{"id", "j6ea6bda63"}, {"name", "a-job-with-a-long-name"}, {"state", "running"}}}, {"workers", 2}, {"busy_workers", 1}, {"steps", Json::array()}};
+  watch["steps"].push_back(WatchStep("a-variant-with-a-long-name/01-retrain", "a-variant-with-a-long-name", "retrain", "running"));
+  watch["steps"].back()["progress"] = {{"epoch", 1.25}, {"epochs", 3}, {"loss", 0.45123}, {"accuracy", 87.1}};
+  EXPECT_EQ(RenderLive(watch, 50), R"(job j6ea6bda63 a-job-with-a…: running, 0/1 step, …
+  a-variant-with-…  0/1  01-retrain  epoch 1.2/3 …
+)");
+  for (size_t columns : {1u, 10u, 40u, 80u, 200u}) {
+    std::string text = RenderLive(watch, columns);
+    for (size_t begin = 0, end = 0; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) EXPECT_LE(TextWidth(text.substr(begin, end - begin)), columns) << text;
+  }
+}
+
+TEST(RenderStepLineTest, ShortensANameToItsWidth) {
+  Json failed = WatchStep("a-variant-with-a-long-name/02-retrain", "v", "retrain", "failed");
+  failed["error_class"] = "diverged", failed["message"] = "NaN loss";
+  EXPECT_EQ(RenderStepLine(failed, 10), "a-variant…  failed: diverged: NaN loss\n");
+}
+
 TEST(RenderStepLineTest, TellsACandidateByItsEvaluation) {
   Json step = WatchStep("v/02-retrain/evaluate", "v", "evaluate", "done");
   step["results"] = {{"split", "validation"}, {"accuracy", 87.324}, {"summary", {{"checkpoint_bytes", 46400}, {"sparsity", {{"pruned_layers", 0.5}}}}}};
@@ -190,6 +209,11 @@ TEST(RenderListTest, HasOneLineAJob) {
   Json jobs = {{{"id", "j2"}, {"name", "b"}, {"state", "running"}, {"created", "T2"}, {"steps_done", 3}, {"steps_total", 17}, {"message", ""}},
                {{"id", "j1"}, {"name", "long-name"}, {"state", "failed"}, {"created", "T1"}, {"steps_done", 1}, {"steps_total", 2}, {"message", "all failed"}}};
   EXPECT_EQ(RenderList(jobs), "id  name       state    created  steps  message\nj2  b          running  T2        3/17\nj1  long-name  failed   T1         1/2  all failed\n");
+  // A terminal's width: names give way, then whatever is behind it.
+  jobs[1]["name"] = "a-rather-long-name";
+  EXPECT_EQ(RenderList(jobs, 54), "id  name           state    created  steps  message\nj2  b              running  T2        3/17\nj1  a-rather-lon…  failed   T1         1/2  all failed\n");
+  EXPECT_EQ(RenderList(jobs, 44), "id  name      state    created  steps  mess…\nj2  b         running  T2        3/17\nj1  a-rathe…  failed   T1         1/2  all …\n");
+  EXPECT_THAT(RenderList(jobs), ::testing::HasSubstr("a-rather-long-name  failed   T1         1/2  all failed\n"));
   EXPECT_EQ(RenderList(Json::array()), "no jobs yet; start one with: pare run RECIPE\n");
 }
 

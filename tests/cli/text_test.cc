@@ -15,7 +15,16 @@ TEST(TableTest, EndsNoLineWithSpaces) { EXPECT_EQ(Table({{"name", "note"}, {"x",
 
 TEST(TableTest, CountsCharactersNotBytes) { EXPECT_EQ(Table({{"v", "w"}, {"± 1", "a"}, {"12345", "b"}}), "v      w\n± 1    a\n12345  b\n"); }
 
-TEST(ClipTest, CutsLongLinesBetweenCharacters) { EXPECT_EQ(Clip("±±±±\nab\n", 3, 9), "±±±\nab\n"); }
+TEST(ClipTest, CutsLongLinesBetweenCharacters) { EXPECT_EQ(Clip("±±±±\nab\n±±±\n", 3, 9), "±±…\nab\n±±±\n"); }
+
+TEST(ElideTest, SaysWhereSomethingIsLeftOut) {
+  EXPECT_EQ(Elide("abcdef", 6), "abcdef");
+  EXPECT_EQ(Elide("abcdef", 5), "abcd…");
+  EXPECT_EQ(Elide("äöüäöü", 3), "äö…");
+  EXPECT_EQ(Elide("abcdef", 1), "…");
+  EXPECT_EQ(Elide("abcdef", 0), "");
+  EXPECT_EQ(Elide("abcdef", kUnlimited), "abcdef");
+}
 
 TEST(ClipTest, KeepsTheFirstRows) { EXPECT_EQ(Clip("a\nb\nc\n", 9, 2), "a\nb\n"); }
 

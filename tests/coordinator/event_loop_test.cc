@@ -2,6 +2,9 @@
 #include "coordinator/event_loop.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "common/memory_transport.h"
 #include "common/version.h"
@@ -114,6 +117,38 @@ TEST_F(EventLoopTest, AFullDiskHoldsEverythingBackAndSaysSo) {
   Ask(*client_, "list", Json::object(), 3);
   ASSERT_TRUE(loop_->Turn().ok());
   EXPECT_EQ(Next(*client_)->result[0]["id"], late.result["job"]);
+}
+
+// A reserve that cannot be made, from the first turn on, and for a command that opens the store itself.
+TEST_F(EventLoopTest, AStoreThatCannotKeepItsReserveAcceptsNothing) {
+  std::string root = testing::TempDir() + "/pare-without-reserve-" + std::to_string(::getpid());
+  std::filesystem::create_directories(root + "/reserve");
+  {
+    auto service = std::move(Service::Open(root)).value();
+    Request submit;
+    submit.id = 1;
+    submit.method = "submit";
+    submit.args = site_.SubmitArgs(kSmallRecipe);
+    Reply refused = service->Handle(submit);
+    EXPECT_FALSE(refused.ok);
+    EXPECT_THAT(refused.message, HasSubstr("nothing is accepted"));
+    EXPECT_THAT(refused.message, HasSubstr(root + "/reserve"));
+    Request list;
+    list.method = "list";
+    EXPECT_EQ(service->Handle(list).result, Json::array());
+
+    MemoryNetwork network;
+    auto transport = std::move(network.Listen()).value();
+    auto client = network.Connect();
+    EventLoop loop({service.get(), transport.get(), &site_.clock, -1, {}});
+    Ask(*client, "submit", submit.args, 2);
+    (void)loop.Turn();
+    auto reply = Next(*client);
+    ASSERT_TRUE(reply.has_value());
+    EXPECT_EQ(reply->code, "no_space");
+    EXPECT_TRUE(service->scheduler().state().jobs.empty());
+  }
+  std::filesystem::remove_all(root);
 }
 
 TEST_F(EventLoopTest, WhileTheDiskIsFullAnAgentIsNeitherHeardNorAcknowledged) {

@@ -172,9 +172,24 @@ TEST_F(ReadersTest, CsvErrorsNameLineAndColumn) {
   EXPECT_EQ(message("1,nan,3\n1,2,3\n", "0"), ":1:3: 'nan' is not a finite number");
   EXPECT_EQ(message("1,,3\n1,2,3\n", "0"), ":1:3: '' is not a finite number");
   EXPECT_EQ(message("label,a\n1,2,3\n"), ":2:1: 3 columns, the first line has 2");
-  EXPECT_EQ(message("label,a\n-1,2\n"), ":2:1: label -1 is not an integer from 0 to 1000000");
-  EXPECT_EQ(message("label,a\n1.5,2\n"), ":2:1: label 1.5 is not an integer from 0 to 1000000");
+  EXPECT_EQ(message("label,a\n-1,2\n"), ":2:1: label '-1' is not an integer from 0 to 1000000: number the classes from 0");
+  EXPECT_EQ(message("label,a\n1.5,2\n"), ":2:1: label '1.5' is not an integer from 0 to 1000000: number the classes from 0");
+  EXPECT_EQ(message("a,label\n1,0\n2, cat\n"), ":3:4: label 'cat' is not an integer from 0 to 1000000: number the classes from 0");
+  EXPECT_EQ(message("a,label\n1,\n"), ":2:3: label '' is not an integer from 0 to 1000000: number the classes from 0");
+  EXPECT_EQ(message("label,a,a\n1,2,3\n"), ":1:9: column 2 has the name of column 1, 'a'; each column needs a name of its own");
+  EXPECT_EQ(message("label,\"a\",b, label\n1,2,3,4\n"), ":1:14: column 3 has the name of column 0, 'label'; each column needs a name of its own");
   EXPECT_EQ(message("label\n1\n"), ":1:1: needs 2 to 1000000 columns, found 1");
+}
+
+TEST_F(ReadersTest, CsvQuotesStandAroundAWholeCellOfOneLine) {
+  auto split = ReadCsv(Write("a.csv", "\"la,bel\",\"b \"\"1\"\"\" \r\n 1 ,\" 2.5 \"\r\n"), "la,bel", {});
+  ASSERT_TRUE(split.ok()) << MessageOf(split);
+  EXPECT_THAT(split->samples.values<float>(), testing::ElementsAre(2.5f));
+  auto message = [&](const std::string& text) { return MessageOf(ReadCsv(Write("bad.csv", text), "label", {})).substr(Path("bad.csv").size()); };
+  EXPECT_EQ(message("label,\"a\n1,2\n"), ":1:7: this quote is not closed; a cell in double quotes ends with one on the same line");
+  EXPECT_EQ(message("label,a\n1,\"2\n\",3\n"), ":2:3: this quote is not closed; a cell in double quotes ends with one on the same line");
+  EXPECT_EQ(message("label,a\n\"1\"0,2\n"), ":2:4: text after the closing quote; a comma or the end of the line is allowed there");
+  EXPECT_EQ(message("label,a\n1,2\"\n"), ":2:4: a quote inside a cell; quotes are allowed around a whole cell");
 }
 
 // ---- all of them ----

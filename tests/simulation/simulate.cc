@@ -117,7 +117,7 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (!plant.empty() && !Plant(plant)) return std::fprintf(stderr, "simulate: there is no plant '%s' here; there are:%s\n", plant.c_str(), PlantNames().c_str()), 2;
   std::snprintf(command, sizeof command, "%s%s%s", argv[0], plant.empty() ? "" : " --plant ", plant.c_str());
-  InitLog("simulate", LogLevel::kError, "/dev/null");
+  (void)InitLog("simulate", LogLevel::kError, "/dev/null");
   ::signal(SIGABRT, OnAbort);
   ::signal(SIGSEGV, OnAbort);
   if (seed != 0) return RunAll(seed, seed, 1, once, trace);

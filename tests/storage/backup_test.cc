@@ -49,6 +49,21 @@ TEST(BackupTest, IsBroughtUpToDateAndNotMixedWithOtherFiles) {
   EXPECT_THAT(refused.error().message, HasSubstr("notes.txt"));
 }
 
+TEST(BackupTest, APlaceInTheStoreItselfIsRefused) {
+  World world;
+  TemporaryDirectory directory;
+  std::filesystem::create_directory_symlink(world.root(), directory / "link");
+  for (const std::string& target : {world.root(), world.root() + "/", world.root() + "/backup", world.root() + "/deep/../er/backup", world.root() + "/tmp", directory / "link/backup"}) {
+    auto refused = BackUp(world.paths(), target);
+    ASSERT_FALSE(refused.ok()) << target;
+    EXPECT_EQ(refused.error().code, ErrorCode::kInvalid);
+    EXPECT_THAT(refused.error().message, HasSubstr("choose a directory elsewhere")) << target;
+  }
+  EXPECT_FALSE(std::filesystem::exists(world.root() + "/backup"));
+  EXPECT_TRUE(BackUp(world.paths(), world.root() + "-backup").ok()) << "beside it is not in it";
+  std::filesystem::remove_all(world.root() + "-backup");
+}
+
 TEST(BackupTest, NamesBlobsThatTheStoreLacks) {
   World world;
   TemporaryDirectory directory;

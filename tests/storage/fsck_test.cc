@@ -227,8 +227,62 @@ TEST(FsckTest, AnIndexOfANewerReleaseIsLeftAlone) {
     ASSERT_TRUE(db->Run("CREATE TABLE added_later(x); PRAGMA user_version=" + std::to_string(kSchemaVersion + 1)).ok());
   }
   std::string before = ReadBytes(world.paths().index());
-  EXPECT_EQ(CodeOf(Fsck(world.paths(), true)), ErrorCode::kVersion);
+  for (bool repair : {false, true}) {
+    auto refused = Fsck(world.paths(), repair);
+    ASSERT_EQ(CodeOf(refused), ErrorCode::kVersion);
+    EXPECT_THAT(refused.error().message, HasSubstr("use the newer Pare"));
+  }
   EXPECT_EQ(ReadBytes(world.paths().index()), before);
+}
+
+TEST(FsckTest, AnIndexWhoseNumberAloneIsOfANewerReleaseIsLeftAloneToo) {
+  World world;
+  std::string bytes = ReadBytes(world.paths().index());
+  bytes[63] = kSchemaVersion + 1;  // SQLite's user_version, big-endian at 60
+  WriteBytes(world.paths().index(), bytes);
+  for (bool repair : {false, true}) EXPECT_EQ(CodeOf(Fsck(world.paths(), repair)), ErrorCode::kVersion);
+  EXPECT_EQ(ReadBytes(world.paths().index()), bytes);
+}
+
+TEST(FsckTest, ADatabaseOfSomethingElseIsNoDamagedIndex) {
+  World world;
+  std::filesystem::remove(world.paths().index());
+  ASSERT_TRUE(std::move(Database::Open(world.paths().index(), Database::Mode::kCreate)).value()->Run("CREATE TABLE letters(x)").ok());
+  for (bool repair : {false, true}) EXPECT_EQ(CodeOf(Fsck(world.paths(), repair)), ErrorCode::kInvalid);
+}
+
+TEST(FsckTest, WhatMayNotBeReadIsNotDamaged) {
+  World world;
+  std::string blob = world.paths().blob(world.Blob("a/01-prune")), folder = std::filesystem::path(blob).parent_path();
+  std::filesystem::permissions(world.root(), std::filesystem::perms::all);
+  std::filesystem::permissions(world.paths().blobs(), std::filesystem::perms::all);
+  for (const std::string& path : {blob, folder, world.paths().blobs(), world.paths().index()}) {
+    auto before = std::filesystem::status(path).permissions();
+    std::filesystem::permissions(path, std::filesystem::perms::none);
+    for (bool repair : {false, true}) {
+      // A repair as somebody else may be kept out by what it must write before.
+      int code = AsNobody([&] {
+        auto report = Fsck(world.paths(), repair);
+        return !report.ok() && (repair || report.error().code == ErrorCode::kInvalid) && (repair || report.error().message.find("no permission to read " + path) != std::string::npos);
+      });
+      EXPECT_EQ(code, 0) << path << " repair " << repair;
+      EXPECT_FALSE(std::filesystem::exists(world.root() + "/quarantine")) << path;
+    }
+    std::filesystem::permissions(path, before);
+  }
+  EXPECT_TRUE(world.Examine().clean());
+}
+
+TEST(FsckTest, AStoreThatMayBeReadAndNotWrittenIsExamined) {
+  World world;
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(world.paths().index() + suffix);
+  std::filesystem::permissions(world.root(), std::filesystem::perms(0555));
+  int code = AsNobody([&] {
+    auto report = Fsck(world.paths(), false);
+    return report.ok() && report->clean();
+  });
+  std::filesystem::permissions(world.root(), std::filesystem::perms(0755));
+  EXPECT_EQ(code, 0);
 }
 
 enum class Damage { kFlip, kCut, kDelete };

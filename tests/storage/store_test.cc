@@ -127,18 +127,6 @@ TEST_F(StoreTest, ADamagedIndexIsTold) {
   EXPECT_THAT(store.error().message, HasSubstr(root_ + "/index.db"));
 }
 
-// Runs `body` in a child as a user without rights on our files; its exit code.
-int AsNobody(const std::function<bool()>& body) {
-  pid_t child = ::fork();
-  if (child == 0) {
-    if (::geteuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(2);
-    ::_exit(body() ? 0 : 1);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
 TEST_F(StoreTest, AStoreThatMayNotBeWrittenSaysSo) {
   { auto store = Open(); }
   std::filesystem::permissions(directory_.path(), std::filesystem::perms::all);
@@ -150,6 +138,19 @@ TEST_F(StoreTest, AStoreThatMayNotBeWrittenSaysSo) {
     return !store.ok() && store.error().code == ErrorCode::kIo && store.error().message.find("may not write there") != std::string::npos &&
            store.error().message.find(root_) != std::string::npos;
   });
+  EXPECT_EQ(code, 0);
+}
+
+TEST_F(StoreTest, OfAStoreThatMayNotBeEnteredThePathIsNamedAndWhatToDo) {
+  { auto store = Open(); }
+  std::filesystem::permissions(directory_.path(), std::filesystem::perms::all);
+  ::chmod(root_.c_str(), 0);
+  int code = AsNobody([&] {
+    auto living = FindCoordinator(root_);
+    return !living.ok() && living.error().code == ErrorCode::kIo && living.error().message.find("change the owner or the mode of " + root_) != std::string::npos &&
+           living.error().message.find("--store") != std::string::npos;
+  });
+  ::chmod(root_.c_str(), 0755);
   EXPECT_EQ(code, 0);
 }
 

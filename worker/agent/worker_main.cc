@@ -1,6 +1,5 @@
 #include "worker/agent/worker_main.h"
 
-#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -75,10 +74,6 @@ Status Complete(Options& options) {
   if (access(options.runner.c_str(), X_OK) != 0) {
     return Error{ErrorCode::kInvalid, "--runner: " + SystemError("cannot execute " + options.runner, errno).message};
   }
-  if (!options.log_file.empty()) {
-    UniqueFd log(::open(options.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-    if (!log.valid()) return Error{ErrorCode::kInvalid, "--log-file: " + SystemError("cannot open " + options.log_file, errno).message};
-  }
   if (options.store.empty()) return Ok();
   if (access(options.store.c_str(), R_OK | W_OK | X_OK) != 0) {
     return Error{ErrorCode::kInvalid, "--store: " + SystemError("cannot use " + options.store, errno).message};
@@ -121,15 +116,17 @@ int WorkerMain(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : kExitUsage;
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    return Usage(std::string(e.what()) + "; see `pare worker --help`");
   }
+  if (app.count("--store") > 0 && options.store.empty()) return Usage("--store: its value is empty; leave the option out for the default");
   if (options.die_with_parent) {
     pid_t parent = getppid();
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent) return kExitGivenUp;  // it ended between the two lines
   }
   if (Status status = Complete(options); !status.ok()) return Usage(status.error().message);
-  InitLog("worker", ParseLogLevel(options.log_level), options.log_file.c_str());
+  if (Status log = InitLog("worker", ParseLogLevel(options.log_level), options.log_file.c_str()); !log.ok()) return Usage("--log-file: " + log.error().message);
   Result<int> code = Work(options);
   if (code.ok()) return *code;
   if (code.error().code == ErrorCode::kInvalid) return Usage("--coordinator: " + code.error().message);

@@ -82,7 +82,7 @@ int main(int argc, char** argv) {
   app.add_option("--log-level", arguments.log_level, "debug, info, warning, error");
   app.add_option("--once", arguments.once, "run the assignment in this JSON file, print its events, end");
   CLI11_PARSE(app, argc, argv);
-  pare::InitLog("runner", pare::ParseLogLevel(arguments.log_level));
+  (void)pare::InitLog("runner", pare::ParseLogLevel(arguments.log_level));
   if (arguments.fd < 0 && arguments.once.empty()) {
     pare::LogError("--fd or --once is needed");
     return 2;

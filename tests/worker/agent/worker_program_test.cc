@@ -179,6 +179,43 @@ TEST_F(WorkerProgramTest, ARefusedWorkerEndsWithItsReason) {
   EXPECT_NE(ReadFile(log_).value().find("release 9.9"), std::string::npos);
 }
 
+TEST_F(WorkerProgramTest, TellsThatNobodyAnswersAndGoesOnTrying) {
+  StartWorker();
+  const std::string told = "no coordinator has answered for ";
+  SystemClock clock;
+  for (Millis begin = clock.Monotonic(); ReadFile(log_).value().find(told) == std::string::npos;) {
+    ASSERT_LT(clock.Monotonic() - begin, kLong) << ReadFile(log_).value();
+    ASSERT_FALSE(worker_->Ended().has_value()) << ReadFile(log_).value();
+    poll(nullptr, 0, 50);
+  }
+  Listen();
+  Greet();
+  Give({"done"});
+  EXPECT_EQ(Await<StepFinished>().lease, kLease);
+}
+
+TEST_F(WorkerProgramTest, AnotherStoreThanTheCoordinatorsIsRefused) {
+  std::string other = Unique(".store");
+  std::filesystem::create_directory(other);
+  Listen();
+  StartWorker({"--store", other});
+  Greet();
+  EXPECT_EQ(worker_->Wait(kLong), "exited with code 1");
+  EXPECT_NE(ReadFile(log_).value().find("--store " + other + " is not the store of this coordinator, which is " + testing::TempDir()), std::string::npos) << ReadFile(log_).value();
+  std::filesystem::remove(other);
+}
+
+TEST_F(WorkerProgramTest, TheCoordinatorsStoreUnderAnotherNameIsNotAnother) {
+  std::string link = Unique(".link");
+  std::filesystem::create_directory_symlink(testing::TempDir(), link);
+  Listen();
+  StartWorker({"--store", link});
+  Greet();
+  Give({"done"});
+  EXPECT_EQ(Await<StepFinished>().lease, kLease);
+  std::filesystem::remove(link);
+}
+
 TEST_F(WorkerProgramTest, BadUsageIsCodeTwoAndSaysWhat) {
   for (const auto& [arguments, expected] : std::vector<std::pair<std::vector<std::string>, std::string>>{
            {{"--coordinator", "http://x"}, "not an endpoint"},
