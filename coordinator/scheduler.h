@@ -170,7 +170,7 @@ class Scheduler {
   void PauseJob(Job& job);
   void ResumeJob(Job& job);
   void CancelJob(Job& job);
-  Status RetryJob(Job& job);
+  Status RetryJob(Job& job, std::vector<std::string>& left_alone);  // left_alone: names of failed steps that would fail again
   std::string NewJobId(const Submit& submit) const;
   void SubmitReply(const Submit& submit, const Job& job, bool resumed);
   void SetJobState(Job& job, JobState state, const std::string& message);
@@ -187,9 +187,11 @@ class Scheduler {
   // With an outcome: there is nothing to learn. `at`: its place in the plan.
   bool Adopted(const Job& job, const recipes::PlannedStep& planned, size_t at) const;
   Step& AdoptStep(Job& job, const recipes::PlannedStep& planned);
+  void TakeSpec(Step& step, const recipes::PlannedStep& planned);
   JobStep& AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned);
   void SetWanted(Job& job, JobStep& in_job, bool wanted);
   void DropUnwanted(Job& job, const recipes::PlannedSteps& plan);
+  std::map<StepKey, StepKey> FailedBefore(const Job& job) const;
   bool DecideLocal(Job& job, const recipes::PlannedSteps& plan);
   void UpdateChains(Job& job, const recipes::PlannedSteps& plan);
   void CheckFinished(Job& job);
@@ -216,6 +218,8 @@ class Scheduler {
   void RestoreSteps(storage::StoredState& stored);
   void RestoreJobs(storage::StoredState& stored);
   void RestoreHold(Step& step, int64_t newest_point);
+  WallTime RecordedSince(const Step& step) const;
+  void RestoreLostSteps(Job& job);
 
   // Writing and answering.
   void Write(storage::Row row) { actions_.rows.push_back(std::move(row)); }
