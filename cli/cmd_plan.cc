@@ -55,6 +55,13 @@ void SettleCollected(const recipes::PlannedSteps& plan, bool keeps_all, std::map
   }
 }
 
+// What the coordinator says of a step that failed before and would fail again.
+Result<std::string> ReasonOf(const Target& target, const StepKey& key) {
+  ASSIGN_OR_RETURN(auto connection, Connect(target));
+  ASSIGN_OR_RETURN(Json why, connection->Call("why", {{"step", key.hex()}}));
+  return why.value("reason", "");
+}
+
 Result<Json> StepLine(const recipes::PlannedStep& step, const recipes::ResolvedRecipe& resolved, const std::map<StepKey, std::string>& names) {
   ASSIGN_OR_RETURN(recipes::Prediction p, recipes::Predict(step, resolved));
   Json inputs = Json::object();
@@ -83,6 +90,9 @@ Result<Json> MakePlan(const Target& target, const std::string& path, bool resolv
     ASSIGN_OR_RETURN(Json line, StepLine(step, resolved, names));
     Known what = known.at(step.key);
     line["state"] = what == Known::kDone ? "cached" : what == Known::kFailed ? "failed" : shared ? "shared" : "to run";
+    if (what == Known::kFailed) {
+      ASSIGN_OR_RETURN(line["reason"], ReasonOf(target, step.key));
+    }
     cached += what == Known::kDone && !shared;
     if (line["state"] == "to run") ++to_run, seconds += line["seconds"].get<double>();
     steps.push_back(std::move(line));

@@ -9,6 +9,7 @@
 #include "cli/recipe_input.h"
 #include "cli/render.h"
 #include "cli/watch.h"
+#include "common/plural.h"
 #include "storage/store.h"
 
 namespace pare::cli {
@@ -42,7 +43,7 @@ void TellSubmitted(const recipes::Recipe& recipe, const recipes::ResolvedRecipe&
   for (const std::string& warning : WarningsOf(resolved, path)) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   int64_t cached = submitted.value("cached", int64_t{0});
   std::fprintf(stderr, "job %s %s%s%s\n", submitted.value("job", "").c_str(), recipe.tree().value("name", "").c_str(),
-               submitted.value("resumed", false) ? " (resumed)" : "", cached > 0 ? (", " + std::to_string(cached) + " steps cached").c_str() : "");
+               submitted.value("resumed", false) ? " (resumed)" : "", cached > 0 ? (", " + Plural(cached, "step") + " cached").c_str() : "");
 }
 
 // ---- run ----

@@ -4,13 +4,14 @@
 
 #include "cli/commands.h"
 #include "cli/render.h"
+#include "common/plural.h"
 #include "storage/backup.h"
 #include "storage/fsck.h"
 
 namespace pare::cli {
 namespace {
 
-std::string Amount(const Json& tally) { return std::to_string(tally.value("blobs", int64_t{0})) + " blobs, " + HumanBytes(tally.value("bytes", int64_t{0})); }
+std::string Amount(const Json& tally) { return Plural(tally.value("blobs", int64_t{0}), "blob") + ", " + HumanBytes(tally.value("bytes", int64_t{0})); }
 
 std::string RenderGc(const Json& result) {
   bool dry_run = result.value("dry_run", false);
@@ -24,8 +25,8 @@ std::string RenderGc(const Json& result) {
     return out + "would remove " + Amount(result) + "; nothing is removed without leaving out --dry-run\n";
   }
   int64_t left = result.value("left_alone", int64_t{0});
-  return out + "removed " + std::to_string(result.value("removed_blobs", int64_t{0})) + " blobs, " + HumanBytes(result.value("removed_bytes", int64_t{0})) +
-         (left > 0 ? "; " + std::to_string(left) + " were wanted again meanwhile and stay" : "") + "\n";
+  return out + "removed " + Plural(result.value("removed_blobs", int64_t{0}), "blob") + ", " + HumanBytes(result.value("removed_bytes", int64_t{0})) +
+         (left > 0 ? "; " + std::to_string(left) + (left == 1 ? " was" : " were") + " wanted again meanwhile and " + (left == 1 ? "stays" : "stay") : "") + "\n";
 }
 
 int Collect(const Target& target, bool dry_run, const std::optional<int>& age) {
@@ -40,9 +41,9 @@ std::string RenderFsck(const storage::FsckReport& report) {
     out += p.kind + " " + p.name + ": " + p.text + (p.action.empty() ? "" : " → " + p.action) + "\n";
   }
   for (const storage::FsckLoss& l : report.losses) out += "lost: " + l.what + " " + l.name + ": " + l.text + "\n";
-  out += std::to_string(report.blobs) + " blobs, " + HumanBytes(report.bytes) + " examined: ";
+  out += Plural(report.blobs, "blob") + ", " + HumanBytes(report.bytes) + " examined: ";
   if (report.clean()) return out + "clean\n";
-  return out + std::to_string(report.problems.size()) + (report.problems.size() == 1 ? " problem\n" : " problems\n");
+  return out + Plural(report.problems.size(), "problem") + "\n";
 }
 
 int Examine(const Target& target, bool repair) {
@@ -71,8 +72,8 @@ int BackUp(const Target& target, const std::string& directory) {
     std::printf("%s\n", Canonical({{"directory", place}, {"blobs", report->blobs}, {"bytes", report->bytes}, {"copied_blobs", report->copied_blobs},
                                    {"copied_bytes", report->copied_bytes}, {"missing", report->missing}}).c_str());
   } else {
-    std::printf("backup of %s in %s: %lld blobs, %s (%lld of them new); use it with --store %s\n", target.store.c_str(), place.c_str(),
-                static_cast<long long>(report->blobs), HumanBytes(report->bytes).c_str(), static_cast<long long>(report->copied_blobs), place.c_str());
+    std::printf("backup of %s in %s: %s, %s (%lld of them new); use it with --store %s\n", target.store.c_str(), place.c_str(),
+                Plural(report->blobs, "blob").c_str(), HumanBytes(report->bytes).c_str(), static_cast<long long>(report->copied_blobs), place.c_str());
     for (const std::string& digest : report->missing) std::printf("missing: blob %s is not in the store, or damaged; see `pare fsck`\n", digest.c_str());
   }
   return report->missing.empty() ? 0 : 1;

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/text.h"
 #include "common/files.h"
+#include "common/plural.h"
 #include "common/process.h"
 #include "common/version.h"
 #include "storage/index_log.h"
@@ -107,7 +108,7 @@ std::optional<Check> CheckCoordinator(const Target& target) {
   auto ping = (*connection)->Call("ping", Json::object());
   if (!ping.ok()) return Check{"coordinator", "fail", ping.error().message};
   std::string version = ping->value("version", "");
-  std::string text = endpoint + " answers: version " + version + ", " + std::to_string(ping->value("workers", 0)) + " connected workers";
+  std::string text = endpoint + " answers: version " + version + ", " + Plural(ping->value("workers", 0), "connected worker");
   if (version == kPareVersion) return Check{"coordinator", "ok", text};
   return Check{"coordinator", "warn", text + "; this is version " + std::string(kPareVersion) + ": use the same on all hosts"};
 }

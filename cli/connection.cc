@@ -22,6 +22,16 @@ Result<Json> FromReply(Reply reply) {
   return Error{ErrorCodeFromString(reply.code), reply.message};
 }
 
+// What answered says nothing that a coordinator says. The blob service has a port of its own, and is easily taken for it.
+Error NotACoordinator(const std::string& endpoint, const std::string& answer, const Error& problem) {
+  if (problem.code == ErrorCode::kVersion) return problem.With("coordinator at " + endpoint);
+  std::string text = "what listens at " + endpoint + " is no coordinator: " + problem.message;
+  if (storage::IsBlobServiceReply(answer)) {
+    text = endpoint + " is a coordinator's blob port (--blob-listen), which serves files to workers, and no port for commands";
+  }
+  return Error{ErrorCode::kUnreachable, text + "; give the `endpoint` of the coordinator's `ready` line, which is what it was told to --listen to"};
+}
+
 class RemoteConnection : public Connection {
  public:
   RemoteConnection(std::unique_ptr<ClientTransport> transport, std::string endpoint, Millis timeout)
@@ -36,7 +46,7 @@ class RemoteConnection : public Connection {
       auto bytes = transport_->Receive(std::min(Millis(200), deadline - clock_.Monotonic()));
       if (!bytes) continue;
       auto message = Decode(*bytes);
-      if (!message.ok()) return message.error().With("coordinator at " + endpoint_);
+      if (!message.ok()) return NotACoordinator(endpoint_, *bytes, message.error());
       auto* reply = std::get_if<Reply>(&*message);
       if (reply != nullptr && reply->id == request.id) return FromReply(std::move(*reply));
     }

@@ -39,7 +39,8 @@ std::string WorkersOf(const Json& job) {
 std::string ListOf(const Json& jobs, size_t name_width) {
   Rows rows = {{"id", "name", "state", "created", "steps", "message"}};
   for (const Json& j : jobs) {
-    rows.push_back({Text(j, "id"), Elide(Text(j, "name"), name_width), Text(j, "state"), Text(j, "created"), Text(j, "steps_done") + "/" + Text(j, "steps_total"), Text(j, "message")});
+    std::string total = Text(j, "steps_total");
+    rows.push_back({Text(j, "id"), Elide(Text(j, "name"), name_width), Text(j, "state"), Text(j, "created"), total.empty() ? "unknown" : Text(j, "steps_done") + "/" + total, Text(j, "message")});
   }
   return Table(rows);
 }
@@ -77,6 +78,9 @@ std::string RenderJob(const Json& job) {
     }
   }
   out += Table(rows);
+  if (job.contains("steps_total") && job["steps_total"].is_null()) {
+    out += "\nnot all of its steps are on record: the index was rebuilt; run its recipe again, what its steps left is used\n";
+  }
   if (!unfinished.empty()) out += "\nattempts that did not finish:\n" + unfinished;
   if (finished.empty()) out += "\n" + WorkersOf(job);
   return out;
@@ -133,6 +137,12 @@ std::string RenderDigest(const Json& digest) {
   return out + "total " + Text(digest, "total") + "\n";
 }
 
-std::string RenderState(const Json& change) { return "job " + Text(change, "job") + ": " + Text(change, "state") + "\n"; }
+std::string RenderState(const Json& change) {
+  std::string out = "job " + Text(change, "job") + ": " + Text(change, "state") + "\n";
+  for (const Json& name : change.value("left_alone", Json::array())) {
+    out += "  not retried: " + name.get<std::string>() + " diverged, and the same recipe diverges again; change the recipe and run it\n";
+  }
+  return out;
+}
 
 }  // namespace pare::cli

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cli/render.h"
+#include "common/plural.h"
 
 namespace pare::cli {
 namespace {
@@ -43,8 +44,6 @@ std::string LaneText(const Lane& lane) {
   if (lane.failed > 0) return "failed";
   return lane.done == lane.total ? "done" : "waits";
 }
-
-std::string Plural(size_t count, const std::string& noun) { return std::to_string(count) + " " + noun + (count == 1 ? "" : "s"); }
 
 }  // namespace
 

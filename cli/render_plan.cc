@@ -48,6 +48,15 @@ std::string Header(const Json& plan) {
   return out + "\n\n";
 }
 
+// What a run would not try again, and why; what builds on it is not in the plan.
+std::string FailedBefore(const Json& plan) {
+  std::string out;
+  for (const Json& s : plan["steps"]) {
+    if (Text(s, "state") == "failed") out += "failed before and not run again, nor what builds on it: " + Text(s, "name") + ": " + Text(s, "reason") + "\n";
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string RenderPlan(const Json& plan) {
@@ -61,9 +70,10 @@ std::string RenderPlan(const Json& plan) {
                     decides ? kNone : Number(s, "parameters_nonzero", "%.0f"), decides ? kNone : HumanCount(2 * s.value("multiply_adds_nonzero", 0.0)),
                     decides ? kNone : Bytes(s, "bytes"), seconds < 0.05 ? kNone : HumanDuration(seconds), measured[Text(s, "name")]});
   }
-  std::string out = Header(plan) + Table(rows) + "\n" + Text(plan, "to_run") + " steps to run, " + Text(plan, "cached") + " cached";
+  std::string out = Header(plan) + Table(rows) + "\n" + Counted(plan, "to_run", "step") + " to run, " + Text(plan, "cached") + " cached";
   if (plan["seconds"].is_number() && plan["to_run"] != 0) out += "; about " + HumanDuration(plan["seconds"].get<double>()) + " of work on one core";
-  out += "\nParameters and FLOPs (non-zero ones), bytes and times are estimates; evaluations count as steps. --resolved prints the whole recipe.\n";
+  std::string failed = FailedBefore(plan);
+  out += "\n" + failed + "Parameters and FLOPs (non-zero ones), bytes and times are estimates; evaluations count as steps. --resolved prints the whole recipe.\n";
   for (const Json& w : plan.value("warnings", Json::array())) out += "warning: " + w.get<std::string>() + "\n";
   return out;
 }

@@ -48,7 +48,7 @@ std::string Joules(const Json& rung) { return rung["energy_j_per_1000"].is_numbe
 std::string Measurement(const std::string& step, const Json& m) {
   std::string label = Text(m, "label");
   std::string out = "\n" + step + (label.empty() ? "" : " (" + label + ")") + ", batch " + Text(m, "batch") + ", threads " + Text(m, "threads") + ", " +
-                    Text(m, "runs") + " runs in turn on " + Text(m["machine"], "processor") + ":\n";
+                    Counted(m, "runs", "run") + " in turn on " + Text(m["machine"], "processor") + ":\n";
   Rows rows = {{"execution", "p50 ms", "p95 ms", "min ms", "speed-up", "CPU s/1000", "memory", "J/1000", "cost/million"}};
   for (const Json& rung : m["ladder"]) {
     rows.push_back({Text(rung, "what"), Number(rung, "p50_ms", "%.4f"), Number(rung, "p95_ms", "%.4f"), Number(rung, "min_ms", "%.4f"),
@@ -109,8 +109,8 @@ std::string RenderReport(const Json& r) {
   out += Promoted(r.value("promoted", Json()));
   if (r.contains("work") && r["work"].is_object()) {
     const Json& w = r["work"];
-    out += "\nwall " + Seconds(w, "wall_s") + ", work " + Seconds(w, "busy_s") + "; " + Text(w, "steps_run") + " steps run, " + Text(w, "steps_reused") +
-           " reused, " + Text(w, "attempts_lost") + " attempts lost\n";
+    out += "\nwall " + Seconds(w, "wall_s") + ", work " + Seconds(w, "busy_s") + "; " + Counted(w, "steps_run", "step") + " run, " + Text(w, "steps_reused") +
+           " reused, " + Counted(w, "attempts_lost", "attempt") + " lost\n";
   }
   for (const Json& w : r.value("warnings", Json::array())) out += "warning: " + (w.is_string() ? w.get<std::string>() : Text(w, "text")) + "\n";
   return out;

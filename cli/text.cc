@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "common/plural.h"
+
 namespace pare::cli {
 namespace {
 
@@ -124,6 +126,11 @@ std::string Percentage(const Json& object, const char* field) {
 std::string Bytes(const Json& object, const char* field) {
   auto it = object.find(field);
   return it == object.end() || !it->is_number() ? kNone : HumanBytes(it->get<int64_t>());
+}
+
+std::string Counted(const Json& object, const char* field, const std::string& noun) {
+  auto it = object.find(field);
+  return it == object.end() || !it->is_number_integer() ? std::string(kNone) + " " + noun + "s" : Plural(it->get<int64_t>(), noun);
 }
 
 }  // namespace pare::cli

@@ -36,5 +36,6 @@ std::string Text(const Json& object, const char* field);
 std::string Number(const Json& object, const char* field, const char* format);
 std::string Percentage(const Json& object, const char* field);  // of a fraction
 std::string Bytes(const Json& object, const char* field);
+std::string Counted(const Json& object, const char* field, const std::string& noun);  // "1 step", "2 steps"
 
 }  // namespace pare::cli

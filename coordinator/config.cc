@@ -27,6 +27,8 @@ RetryPolicy RetryPolicyOf(std::string_view error_class) {
   return {3, Millis(500)};
 }
 
+bool FailsAgain(std::string_view error_class) { return error_class == "diverged"; }
+
 Millis BackoffOf(const RetryPolicy& policy, int failures) {
   Millis wait = policy.first_backoff;
   if (wait == Millis(0)) {  // at once, then 500 ms, 1 s, …

@@ -42,6 +42,9 @@ inline constexpr int kUnlimitedRetries = 1 << 30;
 inline constexpr Millis kMaxBackoff{60'000};
 // An unknown class is taken for "internal".
 RetryPolicy RetryPolicyOf(std::string_view error_class);
+// The failure is a function of the step: the same recipe fails again, bit for bit, whoever runs it. Bad input is not: what a
+// worker found there may be mended.
+bool FailsAgain(std::string_view error_class);
 Millis BackoffOf(const RetryPolicy& policy, int failures);
 
 }  // namespace pare::coordinator

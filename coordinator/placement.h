@@ -25,6 +25,8 @@ using Decision = std::variant<Placed, NotNow, Infeasible>;
 
 // "cuda" of "cuda:0".
 std::string DeviceClassOf(const std::string& device);
+// Why a step that builds on a failed one (named so in that job) cannot run: "what it builds on failed for good: …".
+std::string BlockedBy(const Step& failed, const Job& job, const std::string& name);
 // Among idle workers of the step's device class: most of the step's inputs in memory; ties by name.
 Decision Decide(const State& state, const Step& step);
 // Of a step in any state, for people: "running on w1: …", "done", ….

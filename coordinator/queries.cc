@@ -87,7 +87,8 @@ Result<Json> Describe(const QueryContext& context, const Json& args) {
   Json steps = Json::array();
   for (const JobStep& in_job : job->steps) {
     const Step& step = *context.state.FindStep(in_job.key);
-    std::string reason = in_job.wanted ? ReasonOf(Explain(context.state, step, context.now)) : "not needed by this job any more";
+    bool told = in_job.wanted || step.state == StepState::kCancelled;  // then its reason is there
+    std::string reason = told ? ReasonOf(Explain(context.state, step, context.now)) : "not needed by this job any more";
     steps.push_back({{"name", in_job.name},
                      {"variant", *in_job.variant},
                      {"kind", *step.kind},
@@ -208,7 +209,7 @@ Result<Json> Known(const QueryContext& context, const Json& args) {
     if (step == nullptr) continue;
     const ArtifactRecord* record = context.state.ArtifactOf(key);
     if (step->state == StepState::kDone) states[key.hex()] = record != nullptr && record->collected ? "collected" : "done";
-    if (step->state == StepState::kFailed && step->problem.OrDefault().error_class == "diverged") states[key.hex()] = "failed";
+    if (step->state == StepState::kFailed && FailsAgain(step->problem.OrDefault().error_class)) states[key.hex()] = "failed";
   }
   return states;
 }
@@ -320,13 +321,14 @@ Json JobSummary(const State& state, const Job& job) {
     ++total;
     done += state.FindStep(in_job.key)->state == StepState::kDone ? 1 : 0;
   }
+  bool unknown = job.steps.empty() || (job.finished() && job.lacks_steps());
   return {{"id", job.id},
           {"name", job.name},
           {"state", ToString(job.state)},
           {"created", TimeOrNull(job.created_ms)},
           {"finished", TimeOrNull(job.finished_ms)},
-          {"steps_done", done},
-          {"steps_total", total},
+          {"steps_done", unknown ? Json() : Json(done)},
+          {"steps_total", unknown ? Json() : Json(total)},
           {"message", job.message}};
 }
 

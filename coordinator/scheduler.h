@@ -171,7 +171,7 @@ class Scheduler {
   void PauseJob(Job& job);
   void ResumeJob(Job& job);
   void CancelJob(Job& job);
-  Status RetryJob(Job& job);
+  Status RetryJob(Job& job, std::vector<std::string>& left_alone);  // left_alone: names of failed steps that would fail again
   std::string NewJobId(const Submit& submit) const;
   void SubmitReply(const Submit& submit, const Job& job, bool resumed);
   void SetJobState(Job& job, JobState state, const std::string& message);
@@ -193,10 +193,12 @@ class Scheduler {
   bool MakeAgain(Job& job, const recipes::PlannedSteps& plan);
   const StepKey* PromotedWithoutBlobs(const Json& results) const;
   void RunCollected(Job& job, const std::set<StepKey>& keys);
+  void TakeSpec(Step& step, const recipes::PlannedStep& planned);
   JobStep& AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned);
   void SetWanted(Job& job, JobStep& in_job, bool wanted);
   void WriteName(const Job& job, const JobStep& in_job);
   void DropUnwanted(Job& job, const recipes::PlannedSteps& plan);
+  std::map<StepKey, StepKey> FailedBefore(const Job& job) const;
   bool DecideLocal(Job& job, const recipes::PlannedSteps& plan);
   void UpdateChains(Job& job, const recipes::PlannedSteps& plan);
   void CheckFinished(Job& job);
@@ -223,6 +225,8 @@ class Scheduler {
   void RestoreSteps(storage::StoredState& stored);
   void RestoreJobs(storage::StoredState& stored);
   void RestoreHold(Step& step, int64_t newest_point);
+  WallTime RecordedSince(const Step& step) const;
+  void RestoreLostSteps(Job& job);
 
   // Writing and answering.
   void Write(storage::Row row) { actions_.rows.push_back(std::move(row)); }

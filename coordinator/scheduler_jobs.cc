@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/plural.h"
 #include "coordinator/scheduler.h"
 
 namespace pare::coordinator {
@@ -78,6 +79,7 @@ void Scheduler::On(const ChangeJob& event) {
   if (!found.ok()) return ReplyError(event.caller, found.error());
   Job& job = state_.jobs.at((*found)->id);
   Status status = Ok();
+  std::vector<std::string> left_alone;
   switch (event.what) {
     case ChangeJob::What::kPause:
       if (job.finished()) status = Impossible(job, "paused", "");
@@ -92,11 +94,13 @@ void Scheduler::On(const ChangeJob& event) {
       else CancelJob(job);
       break;
     case ChangeJob::What::kRetry:
-      status = RetryJob(job);
+      status = RetryJob(job, left_alone);
       break;
   }
   if (!status.ok()) return ReplyError(event.caller, status.error());
-  ReplyOk(event.caller, {{"job", job.id}, {"state", ToString(job.state)}});
+  Json reply = {{"job", job.id}, {"state", ToString(job.state)}};
+  if (!left_alone.empty()) reply["left_alone"] = left_alone;
+  ReplyOk(event.caller, std::move(reply));
 }
 
 void Scheduler::SetJobState(Job& job, JobState state, const std::string& message) {
@@ -153,17 +157,27 @@ void Scheduler::CancelJob(Job& job) {
   dirty_.erase(job.id);
 }
 
-Status Scheduler::RetryJob(Job& job) {
+Status Scheduler::RetryJob(Job& job, std::vector<std::string>& left_alone) {
   if (job.state == JobState::kPaused) return Impossible(job, "retried", "; `resume` it");
-  bool failed = std::any_of(job.steps.begin(), job.steps.end(),
-                            [this](const JobStep& s) { return state_.steps.at(s.key).state == StepState::kFailed; });
-  if (!failed && job.state != JobState::kCancelled && job.state != JobState::kFailed) {
+  std::vector<StepKey> failed;
+  for (const JobStep& in_job : job.steps) {
+    const Step& step = state_.steps.at(in_job.key);
+    if (step.state != StepState::kFailed) continue;
+    if (FailsAgain(step.problem.OrDefault().error_class)) left_alone.push_back(in_job.name);
+    else failed.push_back(in_job.key);
+  }
+  if (failed.empty() && left_alone.empty() && job.state != JobState::kCancelled && job.state != JobState::kFailed) {
     return Impossible(job, "retried", ": no step of it has failed");
   }
+  if (failed.empty() && !left_alone.empty() && job.state != JobState::kCancelled) {
+    return Impossible(job, "retried", ": " + left_alone.front() + (left_alone.size() > 1 ? " and " + Plural(left_alone.size() - 1, "other step") : "") +
+                                          " diverged, and the same recipe diverges again, bit for bit; change the recipe and run it (`pare why " + left_alone.front() +
+                                          " --job " + job.id + "` names the fields)");
+  }
   if (!LoadRecipe(job)) return Error{ErrorCode::kVersion, "job " + job.id + ": " + job.message};
-  for (JobStep& in_job : job.steps) {
-    Step& step = state_.steps.at(in_job.key);
-    if (step.state == StepState::kFailed) Reopen(step);
+  for (const StepKey& key : failed) {
+    Step& step = state_.steps.at(key);
+    if (step.state == StepState::kFailed) Reopen(step);  // two names may mean one step
   }
   job.outcomes.clear();
   for (const JobStep& in_job : job.steps) {
@@ -173,6 +187,7 @@ Status Scheduler::RetryJob(Job& job) {
     }
   }
   Note(job, "info", "", "retried");
+  for (const std::string& name : left_alone) Note(job, "warning", name, "not retried: it diverged, and the same recipe diverges again");
   SetJobState(job, JobState::kRunning, "");
   Replan(job);
   return Ok();

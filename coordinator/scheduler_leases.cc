@@ -40,6 +40,13 @@ std::string ManifestProblem(const State& state, const Step& step, const StepFini
   return "";
 }
 
+// " in epoch 3, batch 120": where a snapshot goes on, counted from 1; nothing for a position of other fields.
+std::string PositionText(const JsonText& position) {
+  auto epoch = IntegerOf(FieldOf(position.text(), "epoch")), batch = IntegerOf(FieldOf(position.text(), "batch"));
+  if (!epoch || *epoch < 0) return "";
+  return " in epoch " + std::to_string(*epoch + 1) + (batch && *batch >= 0 ? ", batch " + std::to_string(*batch + 1) : "");
+}
+
 constexpr int64_t kLastOfLease = INT64_MAX;  // the snapshot of a Released: nothing of the lease comes after it
 // Both in heartbeats, if those are longer, as agents wait for acknowledgements (outbox).
 constexpr Millis kRevokeInterval{1'000};
@@ -204,7 +211,7 @@ void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
   SetLease(worker, lease);
   std::string text = "started on " + worker.name;
   if (step.attempts().size() > 1) text += ", attempt " + std::to_string(step.attempts().size());
-  if (step.snapshot) text += ", from its snapshot " + step.snapshot->position.text();
+  if (step.snapshot) text += ", from its snapshot" + PositionText(step.snapshot->position);
   NoteForAll(step, "info", text);
   Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts().size()), AssignmentOf(step)});
 }

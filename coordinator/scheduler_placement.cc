@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/plural.h"
 #include "coordinator/scheduler.h"
 
 namespace pare::coordinator {
@@ -23,14 +24,17 @@ std::map<std::string, size_t> HoldersOf(const State& state, const Step& step, co
   return held;
 }
 
-std::string Plural(size_t n, const std::string& noun) { return std::to_string(n) + " " + noun + (n == 1 ? "" : "s"); }
-
-// The name of a step in any job that wants it, for people.
-std::string NameOf(const State& state, const Step& step) {
+// Any job that has the step, for its name.
+const Job* JobOf(const State& state, const Step& step) {
   for (const auto& [id, job] : state.jobs) {
-    if (const JobStep* in_job = job.Find(step.key)) return in_job->name;
+    if (job.Find(step.key) != nullptr) return &job;
   }
-  return step.key.brief();
+  return nullptr;
+}
+
+std::string NameOf(const State& state, const Step& step) {
+  const Job* job = JobOf(state, step);
+  return job == nullptr ? step.key.brief() : job->Find(step.key)->name;
 }
 
 // What is served before a ready step that has to wait.
@@ -65,7 +69,24 @@ Decision ExplainReady(const State& state, const Step& step, Now now) {
   return decision;
 }
 
+// What helps a step that failed for good.
+std::string AdviceOn(const std::string& error_class) {
+  if (FailsAgain(error_class)) {
+    return "the same recipe ends the same, bit for bit, so a retry cannot help: change the recipe (a lower learning_rate, more warmup_epochs, or clip_norm, "
+           "in `train` or in the step that trains) and run it";
+  }
+  if (error_class == "bad_input") return "the same input fails again: mend what it names, then `pare retry`";
+  return "`pare retry` tries again";
+}
+
 }  // namespace
+
+std::string BlockedBy(const Step& failed, const Job& job, const std::string& name) {
+  const Problem& problem = failed.problem.OrDefault();
+  std::string what = problem.message.substr(0, problem.message.find_first_of(";\n"));  // what follows is advice
+  return "what it builds on failed for good: " + name + ": " + problem.error_class + (what.empty() ? "" : ": " + what) + " (`pare why " + name + " --job " + job.id +
+         "` tells more)";
+}
 
 std::string DeviceClassOf(const std::string& device) { return device.substr(0, device.find(':')); }
 
@@ -100,6 +121,8 @@ Decision Explain(const State& state, const Step& step, Now now) {
       NotNow wait;
       for (const auto& [role, input] : step.inputs) {
         const Step* from = state.FindStep(input);
+        const Job* job = from != nullptr && from->state == StepState::kFailed ? JobOf(state, *from) : nullptr;
+        if (job != nullptr) return Infeasible{"it cannot run: " + BlockedBy(*from, *job, job->Find(input)->name)};
         if (from != nullptr && from->state != StepState::kDone) wait.waiting_for.push_back(NameOf(state, *from));
       }
       wait.reason = "it waits for " + Plural(wait.waiting_for.size(), "step");
@@ -109,7 +132,8 @@ Decision Explain(const State& state, const Step& step, Now now) {
     case StepState::kDone:
       return NotNow{"it is done", {}};
     case StepState::kFailed:
-      return Infeasible{"it failed for good: " + step.problem.OrDefault().error_class + ": " + step.problem.OrDefault().message + "; `pare retry` tries again"};
+      return Infeasible{"it failed for good: " + step.problem.OrDefault().error_class + ": " + step.problem.OrDefault().message + "; " +
+                        AdviceOn(step.problem.OrDefault().error_class)};
     case StepState::kCancelled:
       return Infeasible{"it is cancelled: " + step.problem.OrDefault().message};
   }

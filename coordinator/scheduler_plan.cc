@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/plural.h"
 #include "coordinator/measurements.h"
 #include "coordinator/scheduler.h"
 #include "storage/artifact.h"
@@ -99,20 +100,8 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   auto [it, created] = state_.steps.try_emplace(planned.key);
   Step& step = it->second;
   // A rebuilt index knows keys and results of steps, not what they were made from (storage/fsck.h).
-  if (created || step.spec.none()) {
-    step.key = planned.key;
-    step.kind = state_.texts.Keep(planned.spec.kind);
-    step.device = state_.texts.Keep(planned.spec.device);
-    step.inputs = Inputs(planned.spec.inputs);
-    step.spec = SpecText(planned.spec_text, step.inputs, state_.texts);
-    step.since = now_.wall;
-    for (const auto& [role, input] : step.inputs) {
-      auto from = state_.steps.find(input);
-      CHECK(from != state_.steps.end());  // plans are in topological order
-      from->second.consumers.insert(step.key);
-    }
-    WriteStep(step);
-  }
+  if (created) step.since = now_.wall;
+  if (created || step.spec.none()) TakeSpec(step, planned);
   step.local = planned.local;
   step.hints = JsonText::Of(state_.texts.Keep(planned.hints.text()));
   if (step.cost < 0) step.cost = planned.local ? 0 : planner_.cost(planned, *job.recipe);
@@ -166,12 +155,26 @@ void Scheduler::RunCollected(Job& job, const std::set<StepKey>& keys) {
   }
 }
 
+void Scheduler::TakeSpec(Step& step, const recipes::PlannedStep& planned) {
+  step.key = planned.key;
+  step.kind = state_.texts.Keep(planned.spec.kind);
+  step.device = state_.texts.Keep(planned.spec.device);
+  step.inputs = Inputs(planned.spec.inputs);
+  step.spec = SpecText(planned.spec_text, step.inputs, state_.texts);
+  for (const auto& [role, input] : step.inputs) {
+    auto from = state_.steps.find(input);
+    CHECK(from != state_.steps.end());  // plans are in topological order
+    from->second.consumers.insert(step.key);
+  }
+  WriteStep(step);
+}
+
 JobStep& Scheduler::AdoptName(Job& job, Step& step, const recipes::PlannedStep& planned) {
   const JobStep* known = job.Find(planned.name);
   size_t at = known == nullptr ? job.steps.size() : static_cast<size_t>(known - job.steps.data());
   if (known != nullptr && known->key == planned.key) return job.steps[at];
   // The job wants it for the first time. A failure of an earlier job is the answer only if it is a function of the step.
-  if (step.state == StepState::kFailed && step.problem.OrDefault().error_class != "diverged") Reopen(step);
+  if (step.state == StepState::kFailed && !FailsAgain(step.problem.OrDefault().error_class)) Reopen(step);
   if (step.state == StepState::kFailed) {
     Note(job, "warning", planned.name, "failed in an earlier job and would fail again: " + step.problem.OrDefault().message);
   }
@@ -223,13 +226,31 @@ void Scheduler::DropUnwanted(Job& job, const recipes::PlannedSteps& plan) {
     names.insert(planned.name);
     keys.insert(planned.key);
   }
+  std::map<StepKey, StepKey> failed = FailedBefore(job);
   for (JobStep& in_job : job.steps) {
     if (names.count(in_job.name) != 0) continue;
     SetWanted(job, in_job, false);
     if (keys.count(in_job.key) != 0) continue;
     job.outcomes.erase(in_job.key);  // the job hears nothing of it any more, so it must not go on knowing
-    Unwant(job, state_.steps.at(in_job.key), "not needed any more: what it builds on failed, or the search went another way");
+    auto blocked = failed.find(in_job.key);
+    Unwant(job, state_.steps.at(in_job.key),
+           blocked == failed.end() ? "not needed any more: its job went another way"
+                                   : BlockedBy(state_.steps.at(blocked->second), job, NameIn(job, blocked->second)));
   }
+}
+
+// The steps of a job that cannot run because one before them failed for good, and which one. Names come after those they build on.
+std::map<StepKey, StepKey> Scheduler::FailedBefore(const Job& job) const {
+  std::map<StepKey, StepKey> failed;
+  for (const JobStep& in_job : job.steps) {
+    for (const auto& [role, input] : state_.steps.at(in_job.key).inputs) {
+      const Step* from = state_.FindStep(input);
+      auto before = failed.find(input);
+      if (before != failed.end()) failed.emplace(in_job.key, before->second);
+      else if (from != nullptr && from->state == StepState::kFailed) failed.emplace(in_job.key, input);
+    }
+  }
+  return failed;
 }
 
 bool Scheduler::DecideLocal(Job& job, const recipes::PlannedSteps& plan) {
@@ -297,7 +318,7 @@ void Scheduler::CheckFinished(Job& job) {
   }
   // What all variants share has failed, or nothing came out of any variant: there is nothing to choose from.
   bool lost = failed > 0 && (shared_failed || candidates == 0);
-  std::string message = failed == 0 ? "" : std::to_string(failed) + " of " + std::to_string(wanted) + " steps failed; first " + first;
+  std::string message = failed == 0 ? "" : std::to_string(failed) + " of " + Plural(wanted, "step") + " failed; first " + first;
   Note(job, lost ? "error" : "info", "", lost ? "failed: " + message : failed == 0 ? "done" : "done; " + message);
   SetJobState(job, lost ? JobState::kFailed : JobState::kDone, message);
   for (const JobStep& in_job : job.steps) state_.steps.at(in_job.key).wanted_by.erase(job.id);

@@ -18,6 +18,9 @@ Actions Scheduler::Restore(storage::StoredState stored, Now now) {
     if (row.version != 0) state_.models[row.model].aliases[row.alias] = row.version;
   }
   for (storage::PromotionRow& row : stored.promotions) state_.models[row.model].history.push_back(std::move(row));
+  for (auto& [id, job] : state_.jobs) {
+    if (job.state == JobState::kDone && job.lacks_steps()) RestoreLostSteps(job);
+  }
   PlanRestored();
   return std::exchange(actions_, Actions());
 }
@@ -40,7 +43,6 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     step.device = state_.texts.Keep(head.device);
     step.inputs = std::move(head.inputs);
     step.spec = SpecText(row.spec, head.inputs_text, step.inputs, state_.texts);
-    step.since = now_.wall;
     step.failures = row.attempts;
     if (!row.error_class.empty() || !row.message.empty()) step.problem = Problem{row.error_class, row.message};
     StepState state = StepStateOf(row.state).value_or(StepState::kWaiting);
@@ -106,6 +108,7 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
   std::vector<StepKey> held;
   for (auto& [key, step] : state_.steps) {
     if (step.state == StepState::kWaiting) RefreshInputs(step);
+    step.since = RecordedSince(step);
     if (!step.attempts().empty() && step.attempts().back().outcome == "running") held.push_back(key);
   }
   std::sort(held.begin(), held.end());
@@ -113,6 +116,57 @@ void Scheduler::RestoreJobs(storage::StoredState& stored) {
     auto last_point = stored.last_point.find(key);
     RestoreHold(state_.steps.at(key), last_point == stored.last_point.end() ? 0 : last_point->second);
   }
+}
+
+// Recipe and results tell which steps a job had that is done: all that it wants has ended. Where that is not so, a result is lost
+// as well, and nobody knows.
+void Scheduler::RestoreLostSteps(Job& job) {
+  std::string message = job.message;
+  if (!LoadRecipe(job)) {
+    job.message = message;
+    return;
+  }
+  recipes::Outcomes outcomes;
+  recipes::PlannedSteps plan;
+  for (bool learnt = true; learnt;) {
+    learnt = false;
+    plan = planner_.next(*job.recipe, outcomes);
+    if (plan.size() > kMaxStepsPerJob) return DropRecipe(job);
+    for (const recipes::PlannedStep& planned : plan) {
+      const Step* step = state_.FindStep(planned.key);
+      bool done = step != nullptr && step->state == StepState::kDone;
+      if (!done && (step == nullptr || step->state != StepState::kFailed)) return DropRecipe(job);
+      auto [outcome, fresh] = outcomes.try_emplace(planned.key, recipes::StepOutcome{.done = done, .artifact = step->artifact});
+      if (fresh && done) outcome->second.results = state_.artifacts.at(step->artifact).results;
+      learnt = learnt || fresh;
+    }
+  }
+  Job known;  // what rows still tell
+  std::swap(known.steps, job.steps);
+  std::swap(known.by_name, job.by_name);
+  std::swap(known.by_key, job.by_key);
+  auto put = [&](JobStep in_job, bool wanted) {
+    in_job.ordinal = static_cast<int64_t>(job.steps.size());
+    in_job.wanted = !wanted;
+    SetWanted(job, job.PutStep(std::move(in_job)), wanted);
+  };
+  for (const recipes::PlannedStep& planned : plan) {
+    Step& step = state_.steps.at(planned.key);
+    if (step.spec.none()) TakeSpec(step, planned);
+    const JobStep* old = known.Find(planned.name);
+    put({.name = planned.name, .variant = state_.texts.Keep(planned.variant), .key = planned.key, .reused = old != nullptr && old->reused, .candidate = planned.candidate}, true);
+  }
+  for (JobStep& old : known.steps) {
+    if (job.Find(old.name) == nullptr) put(std::move(old), false);
+  }
+  DropRecipe(job);
+}
+
+// When a step came into its state, as far as rows tell: results and attempts carry times, inputs that came and cancellations do not.
+WallTime Scheduler::RecordedSince(const Step& step) const {
+  if (step.state == StepState::kDone) return {state_.artifacts.at(step.artifact).created_ms};
+  if (step.state == StepState::kFailed && !step.attempts().empty()) return {step.attempts().back().ended_ms};
+  return {};
 }
 
 // The worker of an attempt that had not ended may come back with it.
@@ -129,6 +183,7 @@ void Scheduler::RestoreHold(Step& step, int64_t newest_point) {
   ++state_.shares[share].held;
   state_.running.insert(step.key);
   step.state = StepState::kRunning;
+  step.since = {attempt.started_ms};
   Enqueue(step);
 }
 

@@ -123,7 +123,7 @@ struct Step {
   bool local = false;  // decided by the coordinator
   StepState state = StepState::kWaiting;
   int failures = 0;   // attempts that failed or got lost since it last made progress or was retried by hand
-  WallTime since;     // when it came into that state, or the restart
+  WallTime since;     // when it came into that state; 0: before a restart, and no row tells
   Digest artifact;
   Box<Problem> problem;
 
@@ -175,6 +175,8 @@ struct Job {
   bool planned = true;  // false: read by a restart that has not come to it yet; its steps wait
 
   bool finished() const { return state != JobState::kRunning && state != JobState::kPaused; }
+  // A rebuilt index does not know (all of) its steps any more: every job has some, and their ordinals leave nothing out.
+  bool lacks_steps() const { return steps.empty() || steps.back().ordinal + 1 != static_cast<int64_t>(steps.size()); }
   const JobStep* Find(const StepKey& key) const;  // the first name of the key
   const JobStep* Find(const std::string& step_name) const;
   // A new name, or another step under a known one.

@@ -1,4 +1,5 @@
 // retrain: trains the network under its masks: fine-tuning, replay of the learning-rate schedule, or weight rewind.
+#include "common/plural.h"
 #include "recipes/dense_weights.h"
 #include "recipes/kinds.h"
 
@@ -24,16 +25,16 @@ void Check(CheckContext& context, const Json& retrain, const std::string& pointe
 void ResolveRewind(ResolveContext& context, Json& retrain, const Json& written, const std::string& pointer) {
   int64_t total = context.train()["epochs"].get<int64_t>();
   int64_t epochs = written.contains("epochs") ? retrain["epochs"].get<int64_t>() : 0;
-  if (epochs > total) return context.Fail(pointer + "/epochs", "epochs: the schedule of train has only " + std::to_string(total) + " epochs to replay");
+  if (epochs > total) return context.Fail(pointer + "/epochs", "epochs: the schedule of train has only " + Plural(total, "epoch") + " to replay");
   bool weights = retrain["rewind"] == "weights";
   Json to = written.value("to", Json());
   int64_t entry = to.is_number() ? to.get<int64_t>() : weights || to == "init" || epochs == 0 ? 0 : total - epochs;
   if (entry >= total) {
-    return context.Fail(pointer + "/to", "to: epoch " + std::to_string(entry) + " is not before the end of training (" + std::to_string(total) + " epochs)");
+    return context.Fail(pointer + "/to", "to: epoch " + std::to_string(entry) + " is not before the end of training (" + Plural(total, "epoch") + ")");
   }
   if (epochs == 0) epochs = total - entry;
   if (entry + epochs > total) {
-    return context.Fail(pointer + "/epochs", "epochs: from epoch " + std::to_string(entry) + " the schedule of train has only " + std::to_string(total - entry) + " epochs left");
+    return context.Fail(pointer + "/epochs", "epochs: from epoch " + std::to_string(entry) + " the schedule of train has only " + Plural(total - entry, "epoch") + " left");
   }
   retrain["to"] = entry;
   retrain["epochs"] = epochs;

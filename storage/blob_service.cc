@@ -14,6 +14,13 @@ Error Bad(const std::string& text) { return Error{ErrorCode::kInvalid, "blob ser
 
 }  // namespace
 
+bool IsBlobServiceReply(std::string_view reply) {
+  auto json = ParseJson(reply.substr(0, reply.find('\n')), "reply");
+  if (!json.ok() || !json->is_object()) return false;
+  auto message = StringField(*json, "message");
+  return message.ok() && message->starts_with("blob service: ");
+}
+
 std::string BlobService::Handle(std::string_view request) {
   size_t end = request.find('\n');
   auto json = ParseJson(request.substr(0, end), "blob request");

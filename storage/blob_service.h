@@ -21,6 +21,9 @@ inline constexpr size_t kBlobCredit = 8;
 inline constexpr size_t kMaxUploads = 64;                    // at once; the oldest is dropped beyond
 inline constexpr int64_t kMaxUploadBytes = int64_t{64} << 30;  // of one blob
 
+// Whether this is how a blob service refuses a message of another protocol: whoever sent it has the wrong endpoint.
+bool IsBlobServiceReply(std::string_view reply);
+
 // The protocol without a socket: request bytes → reply bytes. Belongs to one thread. Never fails: errors are replies.
 class BlobService {
  public:

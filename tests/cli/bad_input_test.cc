@@ -276,7 +276,15 @@ TEST_F(BadInputTest, NumbersTurnedNaNFailTheirVariantsAndTheJobEnds) {
   EXPECT_EQ(report["failed"][0]["step"], "one-shot/02-retrain");
   EXPECT_EQ(report["failed"][0]["error_class"], "diverged");
   EXPECT_EQ(report["promoted"]["step"], "iterative/04-retrain");
-  EXPECT_THAT(Pare({"why", "one-shot/02-retrain"}, Path("store")).out, HasSubstr("diverged"));
+  std::string why = Pare({"why", "one-shot/02-retrain"}, Path("store")).out;
+  EXPECT_THAT(why, AllOf(HasSubstr("diverged: "), testing::Not(HasSubstr("training diverged")), HasSubstr("lower learning_rate, raise warmup_epochs or set clip_norm"), HasSubstr("a retry cannot help")));
+  EXPECT_THAT(Pare({"why", "one-shot/02-retrain/evaluate"}, Path("store")).out, HasSubstr("what it builds on failed for good: one-shot/02-retrain: diverged: "));
+  Outcome retried = Pare({"retry"}, Path("store"));
+  EXPECT_EQ(retried.code, 1);
+  EXPECT_THAT(retried.err, HasSubstr("it cannot be retried: one-shot/02-retrain diverged, and the same recipe diverges again"));
+  Outcome planned = Pare({"plan", "small.yaml"}, Path("store"));
+  EXPECT_EQ(planned.code, 0);
+  EXPECT_THAT(planned.out, AllOf(HasSubstr("\n0 steps to run"), HasSubstr("nor what builds on it: one-shot/02-retrain: it failed for good: diverged: ")));
 }
 
 TEST_F(BadInputTest, AJobWithoutAnyResultFails) {
@@ -421,6 +429,19 @@ TEST_F(BadInputTest, NoSuchSocket) {
   Outcome outcome = Run({"pare", "list", "--coordinator", "ipc://" + Path("none.sock")});
   EXPECT_EQ(outcome.code, 4);
   EXPECT_THAT(outcome.err, HasSubstr("No such file or directory"));
+}
+
+TEST_F(BadInputTest, TheBlobPortIsNoPortForCommands) {
+  std::string endpoint;
+  Started coordinator = StartCoordinator(Path("store"), &endpoint);
+  std::string blobs = Parsed(coordinator.out().substr(6)).value("blob_endpoint", "");
+  for (std::vector<std::string> command : {std::vector<std::string>{"list"}, {"submit", "small.yaml"}}) {
+    command.insert(command.begin(), "pare");
+    command.insert(command.end(), {"--coordinator", blobs});
+    Outcome outcome = Run(command);
+    EXPECT_EQ(outcome.code, 4) << outcome.err;
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr(blobs + " is a coordinator's blob port (--blob-listen)"), HasSubstr("`ready` line"), HasSubstr("--listen")));
+  }
 }
 
 TEST_F(BadInputTest, PortTaken) {

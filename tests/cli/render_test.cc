@@ -41,7 +41,7 @@ promoted one-shot/02-retrain as tiny@3: smallest bytes of 3
   test accuracy 85.21 %, checkpoint /s/blobs/0f/0f47
   next: pare export tiny DIR
 
-wall 1.2 s, work 1 m 01 s; 17 steps run, 2 reused, 1 attempts lost
+wall 1.2 s, work 1 m 01 s; 17 steps run, 2 reused, 1 attempt lost
 warning: epochs: 1 is little
 )");
 }
@@ -169,6 +169,15 @@ warning: r.yaml:3:1: odd
 )");
 }
 
+TEST(RenderPlanTest, SaysWhichStepFailedBeforeAndWhy) {
+  Json plan = {{"resolved", {{"name", "tiny"}}}, {"to_run", 1}, {"cached", 0}, {"seconds", 0.0}, {"steps", Json::array()}};
+  plan["steps"].push_back(PlanStep("baseline", "", "train", "failed", Json::object(), 1000));
+  plan["steps"].back()["reason"] = "it failed for good: diverged: the loss is not a number";
+  std::string text = RenderPlan(plan);
+  EXPECT_THAT(text, testing::HasSubstr("\n1 step to run, 0 cached"));
+  EXPECT_THAT(text, testing::HasSubstr("\nfailed before and not run again, nor what builds on it: baseline: it failed for good: diverged: the loss is not a number\n"));
+}
+
 Json Attempt(int number, const char* worker, const char* outcome, const char* error_class, const char* message, int busy_ms) {
   return {{"attempt", number}, {"worker", worker}, {"outcome", outcome}, {"error_class", error_class}, {"message", message}, {"busy_ms", busy_ms}};
 }
@@ -215,6 +224,18 @@ TEST(RenderListTest, HasOneLineAJob) {
   EXPECT_EQ(RenderList(jobs, 44), "id  name      state    created  steps  mess…\nj2  b         running  T2        3/17\nj1  a-rathe…  failed   T1         1/2  all …\n");
   EXPECT_THAT(RenderList(jobs), ::testing::HasSubstr("a-rather-long-name  failed   T1         1/2  all failed\n"));
   EXPECT_EQ(RenderList(Json::array()), "no jobs yet; start one with: pare run RECIPE\n");
+}
+
+TEST(RenderListTest, SaysUnknownWhereARebuiltIndexDoesNotKnowTheSteps) {
+  Json job = {{"id", "j1"}, {"name", "n"}, {"state", "done"}, {"created", "T"}, {"finished", "T"}, {"steps_done", nullptr}, {"steps_total", nullptr}, {"message", ""}, {"steps", Json::array()}};
+  EXPECT_EQ(RenderList(Json::array({job})), "id  name  state  created  steps\nj1  n     done   T        unknown\n");
+  EXPECT_THAT(RenderJob(job), testing::HasSubstr("not all of its steps are on record: the index was rebuilt"));
+}
+
+TEST(RenderStateTest, NamesWhatARetryLeftAlone) {
+  EXPECT_EQ(RenderState({{"job", "j1"}, {"state", "running"}}), "job j1: running\n");
+  EXPECT_EQ(RenderState({{"job", "j1"}, {"state", "running"}, {"left_alone", {"v/02-retrain"}}}),
+            "job j1: running\n  not retried: v/02-retrain diverged, and the same recipe diverges again; change the recipe and run it\n");
 }
 
 TEST(RenderModelsTest, HasOneLineAVersion) {

@@ -62,6 +62,14 @@ TEST(FieldsTest, MissingValuesHaveTheirPlace) {
   EXPECT_EQ(Number(object, "text", "%.1f"), "–");
   EXPECT_EQ(Percentage(object, "number"), "50.00 %");
   EXPECT_EQ(Bytes(object, "null"), "–");
+  EXPECT_EQ(Counted(object, "null", "step"), "– steps");
+}
+
+TEST(FieldsTest, OneThingIsNotCalledThings) {
+  Json counts = {{"none", 0}, {"one", 1}, {"two", 2}};
+  EXPECT_EQ(Counted(counts, "none", "step"), "0 steps");
+  EXPECT_EQ(Counted(counts, "one", "step"), "1 step");
+  EXPECT_EQ(Counted(counts, "two", "step"), "2 steps");
 }
 
 }  // namespace

@@ -155,6 +155,92 @@ TEST(QueriesTest, WhyFindsAStepByNameByKeyAndByItsFirstDigits) {
   EXPECT_EQ(site.Ask("why", {{"step", key.substr(0, 3)}}).code, "not_found");
 }
 
+TEST(QueriesTest, WhySaysSinceWhenAlsoAfterARestartAndNothingWhereNoRowTells) {
+  ServiceSite site;
+  site.Join("w1");
+  site.Submit(kSmallRecipe);
+  site.clock.Advance(Millis(60'000));
+  site.Finish("w1");  // init
+  Json done = site.Get("why", {{"step", "init"}})["since"], running = site.Get("why", {{"step", "baseline"}})["since"];
+  EXPECT_FALSE(site.Get("why", {{"step", "half/01-prune"}})["since"].is_null());
+  site.clock.Advance(Millis(3'600'000));
+  site.Restart();
+  EXPECT_EQ(site.Get("why", {{"step", "init"}})["since"], done);
+  EXPECT_EQ(site.Get("why", {{"step", "baseline"}})["since"], running);
+  EXPECT_TRUE(site.Get("why", {{"step", "half/01-prune"}})["since"].is_null());
+}
+
+TEST(QueriesTest, WhyOfADivergedStepAdvisesAnotherRecipeAndWhatBuildsOnItNamesIt) {
+  ServiceSite site;
+  site.Join("w1");
+  std::string job = site.Submit(kSmallRecipe);
+  while (const Grant* grant = site.Granted("w1")) {
+    if (site.NameOf(*grant) == "most/02-retrain") site.Abort("w1", "diverged", "the loss is not a number; lower learning_rate");
+    else site.Finish("w1");
+  }
+  Json failed = site.Get("why", {{"step", "most/02-retrain"}});
+  EXPECT_THAT(failed["reason"], HasSubstr("a retry cannot help: change the recipe (a lower learning_rate, more warmup_epochs, or clip_norm"));
+  for (const char* restart : {"", "restarted"}) {
+    if (*restart != 0) site.Restart();
+    Json blocked = site.Get("why", {{"step", "most/02-retrain/evaluate"}});
+    EXPECT_EQ(blocked["state"], "cancelled");
+    EXPECT_EQ(blocked["reason"], "it is cancelled: what it builds on failed for good: most/02-retrain: diverged: the loss is not a number (`pare why most/02-retrain --job " +
+                                     job + "` tells more)");
+    EXPECT_EQ(site.Get("why", {{"step", "most/02-retrain"}})["since"], failed["since"]);
+  }
+}
+
+// A store whose rows of kind JobStepRow (all, or those from one ordinal to another) and the steps' specifications are lost.
+void LoseRows(ServiceSite& from, ServiceSite& to, int64_t begin, int64_t end, const std::string& lost_step = "") {
+  for (const auto& transaction : from.index.transactions) {
+    std::vector<storage::Row> rows;
+    for (storage::Row row : transaction) {
+      if (auto* in_job = std::get_if<storage::JobStepRow>(&row); in_job != nullptr && in_job->ordinal >= begin && in_job->ordinal < end) continue;
+      if (auto* step = std::get_if<storage::StepRow>(&row)) {
+        step->kind = "", step->spec = JsonText::Of(storage::kNoSpec);
+        if (step->key.hex() == lost_step) step->state = "waiting", step->artifact = Digest();
+      }
+      rows.push_back(std::move(row));
+    }
+    ASSERT_TRUE(to.index.Commit(rows).ok());
+  }
+  to.Restart();
+}
+
+TEST(QueriesTest, AJobThatIsDoneHasItsStepsAgainAfterAnIndexWasRebuiltWithoutThem) {
+  ServiceSite site;
+  site.Join("w1");
+  std::string job = site.Submit(kSmallRecipe);
+  site.FinishAll();
+  Json before = site.Get("describe", {{"job", job}}), digest = site.Get("digest", {{"job", job}});
+  for (auto [begin, end] : {std::pair(0, 100), std::pair(2, 5)}) {
+    ServiceSite rebuilt;
+    LoseRows(site, rebuilt, begin, end);
+    Json after = rebuilt.Get("describe", {{"job", job}});
+    EXPECT_EQ(after["steps_total"], before["steps_total"]);
+    EXPECT_EQ(after["steps_done"], before["steps_done"]);
+    for (const Json& step : before["steps"]) {
+      EXPECT_EQ(LineOf(after["steps"], step["name"])["kind"], step["kind"]) << step["name"];
+    }
+    EXPECT_EQ(rebuilt.Get("digest", {{"job", job}}), digest);
+    rebuilt.Restart();  // they are rows now
+    EXPECT_EQ(rebuilt.Get("describe", {{"job", job}}), after);
+  }
+}
+
+TEST(QueriesTest, NobodyKnowsHowManyStepsAJobHadWhoseResultsAreLostToo) {
+  ServiceSite site;
+  site.Join("w1");
+  std::string job = site.Submit(kSmallRecipe);
+  site.FinishAll();
+  ServiceSite rebuilt;
+  LoseRows(site, rebuilt, 0, 100, LineOf(site.Get("describe", {{"job", job}})["steps"], "baseline")["key"]);
+  Json line = rebuilt.Get("list")[0];
+  EXPECT_EQ(line["state"], "done");
+  EXPECT_TRUE(line["steps_done"].is_null());
+  EXPECT_TRUE(line["steps_total"].is_null());
+}
+
 TEST(QueriesTest, ModelsShowVersionsAliasesAndEvidence) {
   ServiceSite site;
   site.accuracy = [](const std::string& step) { return step.find("/test") == std::string::npos ? 90.0 : 88.0; };

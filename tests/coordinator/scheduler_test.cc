@@ -64,7 +64,7 @@ TEST(SchedulerTest, RequeuesStepWhenLeaseExpiresAndStartsFromItsSnapshot) {
   h.Join("w1");
   h.SubmitPlan("job", kOne);
   Lease old = h.Granted("w1").lease;
-  h.FromWorker("w1", SnapshotTaken{old, 1, DigestOf("snap"), {{"epoch", 2}}});
+  h.FromWorker("w1", SnapshotTaken{old, 1, DigestOf("snap"), {{"epoch", 2}, {"batch", 20}}});
   h.Silence("w1");
   h.Join("w2");
   h.Pass(Millis(4'750));
@@ -76,6 +76,7 @@ TEST(SchedulerTest, RequeuesStepWhenLeaseExpiresAndStartsFromItsSnapshot) {
   EXPECT_EQ(worker::AssignmentFromText(h.Granted("w2").assignment)->snapshot, DigestOf("snap"));
   EXPECT_EQ(h.StepNamed("a").attempts()[0].outcome, "lost");
   EXPECT_THAT(h.EventTexts(), Contains(HasSubstr("worker_lost: no word from worker w1")));
+  EXPECT_THAT(h.EventTexts(), Contains("a: started on w2, attempt 2, from its snapshot in epoch 3, batch 21"));
 }
 
 TEST(SchedulerTest, RefusesAndCountsWhatAZombieReports) {
@@ -270,6 +271,36 @@ TEST(SchedulerTest, RetryRunsFailedStepsAgainAndReopensTheJob) {
   h.Finish("w1");
   EXPECT_EQ(h.JobNamed().state, JobState::kDone);
   EXPECT_FALSE(h.Change(ChangeJob::What::kRetry).ok);
+}
+
+TEST(SchedulerTest, RetryRefusesWhatWouldDivergeAgainAndSaysSo) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", kOne);
+  h.Abort("w1", "diverged");
+  Reply reply = h.Change(ChangeJob::What::kRetry);
+  EXPECT_FALSE(reply.ok);
+  EXPECT_THAT(reply.message, HasSubstr("it cannot be retried: a diverged, and the same recipe diverges again"));
+  EXPECT_EQ(h.JobNamed().state, JobState::kFailed);
+  EXPECT_EQ(h.StateOf("a"), "failed");
+}
+
+TEST(SchedulerTest, RetryRunsWhatMayGoWellAndLeavesTheDivergedAlone) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", {{.name = "x", .variant = "x", .candidate = true}, {.name = "y", .variant = "y", .candidate = true}});
+  std::string first = h.NameGranted("w1");
+  h.Abort("w1", "diverged");
+  std::string second = h.NameGranted("w1");
+  h.Abort("w1", "bad_input");
+  Reply reply = h.Change(ChangeJob::What::kRetry);
+  ASSERT_TRUE(reply.ok) << reply.message;
+  EXPECT_EQ(reply.result["left_alone"], Json::array({first}));
+  EXPECT_EQ(h.NameGranted("w1"), second);
+  h.Finish("w1");
+  EXPECT_FALSE(h.HasGrant("w1"));
+  EXPECT_EQ(h.StateOf(first), "failed");
+  EXPECT_EQ(h.JobNamed().state, JobState::kDone);
 }
 
 TEST(SchedulerTest, PauseTakesTheStepBackWithASnapshotAndResumeGoesOnFromIt) {

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "common/plural.h"
 #include "common/version.h"
 #include "worker/agent/agent_loop.h"
 #include "worker/agent/process_step_runner.h"
@@ -100,7 +101,7 @@ Result<int> Work(const Options& options) {
   ASSIGN_OR_RETURN(UniqueFd signals, CatchSignals());
   ASSIGN_OR_RETURN(auto runner, ProcessStepRunner::Create({options.runner, options.threads, options.device, options.log_level}));
   ASSIGN_OR_RETURN(auto transport, ConnectZmq(options.coordinator));
-  LogInfo("worker " + options.name + ", " + std::to_string(options.threads) + " threads, coordinator " + options.coordinator);
+  LogInfo("worker " + options.name + ", " + Plural(options.threads, "thread") + ", coordinator " + options.coordinator);
   SystemClock clock;
   AgentConfig config{options.name, HostName(), options.device, options.threads, options.store};
   AgentLoop loop(config, {transport.get(), runner.get(), &clock, signals.get(), StoreUsableHere});

@@ -286,10 +286,10 @@ Status Trainer::CheckFinite() {
 
 Error Trainer::Diverged(const std::string& what) const {
   return {ErrorCode::kDiverged,
-          "training diverged: " + what + " in epoch " + std::to_string(position_.epoch + 1) + " of " +
+          what + " in epoch " + std::to_string(position_.epoch + 1) + " of " +
               std::to_string(job_.range.stop) + ", batch " + std::to_string(std::min(position_.batch + 1, batches_)) + " of " +
               std::to_string(batches_) + ", learning rate " + Json(learning_rate_).dump() +
-              "; lower schedule.learning_rate, add warmup_epochs or set clip_norm" +
+              "; lower learning_rate, raise warmup_epochs or set clip_norm" +
               (job_.teacher != nullptr ? ", or lower the temperature: its square scales the gradients" : "")};
 }
 
