@@ -2,6 +2,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -31,13 +32,17 @@ struct Check {
 Check CheckRunner() {
   SpawnOptions spawn;
   spawn.arguments = {ExecutableDirectory() + "/pare-runner", "--version"};
+  spawn.pipe_stdout = true;
   spawn.output_path = "/dev/null";
   auto process = Process::Spawn(spawn);
   if (!process.ok()) return {"libtorch", "fail", process.error().message + "; build it with ./scripts/build"};
   auto ended = (*process)->Wait(Millis(20'000));
   if (!ended) return {"libtorch", "fail", "pare-runner --version did not answer within 20 s"};
   if ((*process)->code() != 0) return {"libtorch", "fail", "pare-runner " + *ended + "; run ./scripts/setup, or set PARE_TORCH_DIR and build again"};
-  return {"libtorch", "ok", "pare-runner starts"};
+  char version[256];
+  ssize_t size = ::read((*process)->stdout_fd(), version, sizeof version);
+  std::string line(version, static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  return {"libtorch", "ok", "pare-runner starts: " + line.substr(0, line.find('\n'))};
 }
 
 // The store's directory, or the nearest one above it that exists: looking must not make a store.
