@@ -52,7 +52,8 @@ Status Training(int rounds) {
   engine::NetworkOptions options;
   options.shards = 2;
   options.max_batch = kBatch;
-  std::vector<float> samples = Samples(kBatch), mask;
+  std::vector<float> samples = Samples(kBatch);
+  std::vector<uint8_t> mask;
   std::vector<int64_t> labels;
   for (int64_t i = 0; i < kBatch; ++i) labels.push_back(i % 10);
   std::vector<double> plain, masked;
@@ -60,12 +61,12 @@ Status Training(int rounds) {
   engine::OptimizerOptions rule;
   rule.momentum = 0.9;
   auto optimizer = engine::Optimizer::Create(rule, static_cast<int64_t>(network->parameters().size()));
-  for (size_t i = 0; i < network->parameters().size(); ++i) mask.push_back(i % 10 == 0 ? 1.0f : 0.0f);
+  for (size_t i = 0; i < network->parameters().size(); ++i) mask.push_back(i % 10 == 0);
   auto run = [&](bool with) {
     return Seconds([&] {
       for (int b = 0; b < kBatches; ++b) {
         network->TrainBatch(samples, labels, {0, b}, {});
-        optimizer->Step(network->parameters(), network->gradients(), with ? std::span<const float>(mask) : std::span<const float>(), 1e-4, 1.0,
+        optimizer->Step(network->parameters(), network->gradients(), with ? std::span<const uint8_t>(mask) : std::span<const uint8_t>(), 1e-4, 1.0,
                         [&](const auto& body) { network->ForRanges(body); });
       }
     });

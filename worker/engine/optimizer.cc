@@ -16,49 +16,69 @@ struct SgdStep {
   bool nesterov, first;
 };
 
-PARE_CLONES void SgdKernel(float* __restrict p, const float* __restrict g, const float* __restrict mask, float* __restrict v, size_t n, SgdStep s) {
+// In one pass with the update: a pass of its own over weights and momentum would cost as much as the update again. Bytes, because a
+// mask of floats is as much memory traffic as the weights. Every element depends on its own inputs alone (ivdep).
+template <bool kMasked>
+[[gnu::always_inline]] inline float Kept(const uint8_t* mask, size_t i, float value) {
+  if constexpr (kMasked) return mask[i] != 0 ? value : 0.0f;
+  else return value;
+}
+
+template <bool kMasked>
+[[gnu::always_inline]] inline void SgdLoops(float* __restrict p, const float* __restrict g, const uint8_t* __restrict mask, float* __restrict v, size_t n, SgdStep s) {
   if (s.momentum == 0.0f) {
+#pragma GCC ivdep
     for (size_t i = 0; i < n; ++i) {
       float d = g[i] * s.scale + s.decay * p[i];
-      p[i] -= s.rate * d;
+      p[i] = Kept<kMasked>(mask, i, p[i] - s.rate * d);
     }
   } else if (s.nesterov) {
+#pragma GCC ivdep
     for (size_t i = 0; i < n; ++i) {
       float d = g[i] * s.scale + s.decay * p[i];
-      v[i] = s.first ? d : s.momentum * v[i] + d;
-      p[i] -= s.rate * (d + s.momentum * v[i]);
+      float u = s.first ? d : s.momentum * v[i] + d;
+      v[i] = Kept<kMasked>(mask, i, u);
+      p[i] = Kept<kMasked>(mask, i, p[i] - s.rate * (d + s.momentum * u));
     }
   } else {
+#pragma GCC ivdep
     for (size_t i = 0; i < n; ++i) {
       float d = g[i] * s.scale + s.decay * p[i];
-      v[i] = s.first ? d : s.momentum * v[i] + d;
-      p[i] -= s.rate * v[i];
+      float u = s.first ? d : s.momentum * v[i] + d;
+      v[i] = Kept<kMasked>(mask, i, u);
+      p[i] = Kept<kMasked>(mask, i, p[i] - s.rate * u);
     }
   }
-  if (mask == nullptr) return;
-  for (size_t i = 0; i < n; ++i) p[i] = mask[i] != 0.0f ? p[i] : 0.0f;
-  if (s.momentum == 0.0f) return;
-  for (size_t i = 0; i < n; ++i) v[i] = mask[i] != 0.0f ? v[i] : 0.0f;
+}
+PARE_CLONES void SgdKernel(float* __restrict p, const float* __restrict g, float* __restrict v, size_t n, SgdStep s) { SgdLoops<false>(p, g, nullptr, v, n, s); }
+PARE_CLONES void MaskedSgdKernel(float* __restrict p, const float* __restrict g, const uint8_t* __restrict mask, float* __restrict v, size_t n, SgdStep s) {
+  SgdLoops<true>(p, g, mask, v, n, s);
 }
 
 struct AdamStep {
   float beta1, beta2, epsilon, decay, scale, step_size, inverse_root_correction, shrink;
 };
 
-PARE_CLONES void AdamKernel(float* __restrict p, const float* __restrict g, const float* __restrict mask, float* __restrict m, float* __restrict v,
-                            size_t n, AdamStep s) {
+template <bool kMasked>
+[[gnu::always_inline]] inline void AdamLoop(float* __restrict p, const float* __restrict g, const uint8_t* __restrict mask, float* __restrict m, float* __restrict v,
+                                            size_t n, AdamStep s) {
   float left1 = 1.0f - s.beta1, left2 = 1.0f - s.beta2;
+#pragma GCC ivdep
   for (size_t i = 0; i < n; ++i) {
     float w = p[i] * s.shrink;
     float d = g[i] * s.scale + s.decay * w;
-    m[i] = m[i] + (d - m[i]) * left1;
+    float u = m[i] + (d - m[i]) * left1;
+    m[i] = Kept<kMasked>(mask, i, u);
     v[i] = s.beta2 * v[i] + left2 * d * d;
     float denominator = std::sqrt(v[i]) * s.inverse_root_correction + s.epsilon;
-    p[i] = w - s.step_size * (m[i] / denominator);
+    p[i] = Kept<kMasked>(mask, i, w - s.step_size * (u / denominator));
   }
-  if (mask == nullptr) return;
-  for (size_t i = 0; i < n; ++i) p[i] = mask[i] != 0.0f ? p[i] : 0.0f;
-  for (size_t i = 0; i < n; ++i) m[i] = mask[i] != 0.0f ? m[i] : 0.0f;
+}
+PARE_CLONES void AdamKernel(float* __restrict p, const float* __restrict g, float* __restrict m, float* __restrict v, size_t n, AdamStep s) {
+  AdamLoop<false>(p, g, nullptr, m, v, n, s);
+}
+PARE_CLONES void MaskedAdamKernel(float* __restrict p, const float* __restrict g, const uint8_t* __restrict mask, float* __restrict m, float* __restrict v, size_t n, AdamStep s) {
+  AdamLoop<true>(p, g, mask, m, v, n, s);
 }
 
 PARE_CLONES void ScaledKernel(const float* __restrict g, float* __restrict s, size_t n, float weight) {
@@ -80,9 +100,6 @@ void OverRanges(size_t size, const ForRanges& ranges, const Kernel& kernel) {
   if (ranges) ranges(body);
   else body(0, size);
 }
-
-// Blocks that stay in the first-level cache, so that the mask passes cost no memory traffic.
-constexpr size_t kBlock = 2048;
 
 model::Tensor ToTensor(const std::vector<float>& values) {
   return model::Tensor::Of<float>(model::DType::kF32, {static_cast<int64_t>(values.size())}, values);
@@ -120,15 +137,6 @@ class OptimizerBase : public Optimizer {
   }
 
  protected:
-  template <typename Kernel>
-  void ForBlocks(const ForRanges& ranges, const Kernel& kernel) {
-    auto body = [&](size_t first, size_t count) {
-      FlushDenormals flush;
-      for (size_t at = first; at < first + count; at += kBlock) kernel(at, std::min(kBlock, first + count - at));
-    };
-    if (ranges) ranges(body);
-    else body(0, size_);
-  }
   std::vector<float>& Buffer(const char* name) { return buffers_.try_emplace(name, size_, 0.0f).first->second; }
   OptimizerOptions options_;
   size_t size_;
@@ -141,11 +149,13 @@ class Sgd : public OptimizerBase {
   Sgd(const OptimizerOptions& options, int64_t size) : OptimizerBase(options, size) {
     if (options.momentum != 0) velocity_ = Buffer("momentum").data();
   }
-  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale, const ForRanges& ranges) override {
+  void Step(std::span<float> p, std::span<const float> g, std::span<const uint8_t> mask, double rate, double scale, const ForRanges& ranges) override {
     SgdStep s{static_cast<float>(rate), static_cast<float>(options_.momentum), static_cast<float>(options_.weight_decay),
               static_cast<float>(scale), options_.nesterov, steps_ == 0};
-    ForBlocks(ranges, [&](size_t at, size_t n) {
-      SgdKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, velocity_ ? velocity_ + at : nullptr, n, s);
+    OverRanges(size_, ranges, [&](size_t at, size_t n) {
+      float* v = velocity_ ? velocity_ + at : nullptr;
+      if (mask.empty()) SgdKernel(p.data() + at, g.data() + at, v, n, s);
+      else MaskedSgdKernel(p.data() + at, g.data() + at, mask.data() + at, v, n, s);
     });
     ++steps_;
   }
@@ -158,7 +168,7 @@ class Adam : public OptimizerBase {
  public:
   Adam(const OptimizerOptions& options, int64_t size)
       : OptimizerBase(options, size), m_(Buffer("exp_avg").data()), v_(Buffer("exp_avg_sq").data()) {}
-  void Step(std::span<float> p, std::span<const float> g, std::span<const float> mask, double rate, double scale, const ForRanges& ranges) override {
+  void Step(std::span<float> p, std::span<const float> g, std::span<const uint8_t> mask, double rate, double scale, const ForRanges& ranges) override {
     ++steps_;
     double t = static_cast<double>(steps_);
     double correction1 = 1.0 - std::pow(options_.beta1, t), correction2 = 1.0 - std::pow(options_.beta2, t);
@@ -167,8 +177,9 @@ class Adam : public OptimizerBase {
                decoupled ? 0.0f : static_cast<float>(options_.weight_decay), static_cast<float>(scale),
                static_cast<float>(rate / correction1), static_cast<float>(1.0 / std::sqrt(correction2)),
                decoupled ? static_cast<float>(1.0 - rate * options_.weight_decay) : 1.0f};
-    ForBlocks(ranges, [&](size_t at, size_t n) {
-      AdamKernel(p.data() + at, g.data() + at, mask.empty() ? nullptr : mask.data() + at, m_ + at, v_ + at, n, s);
+    OverRanges(size_, ranges, [&](size_t at, size_t n) {
+      if (mask.empty()) AdamKernel(p.data() + at, g.data() + at, m_ + at, v_ + at, n, s);
+      else MaskedAdamKernel(p.data() + at, g.data() + at, mask.data() + at, m_ + at, v_ + at, n, s);
     });
   }
 

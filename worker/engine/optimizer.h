@@ -36,7 +36,7 @@ class Optimizer {
   // parameters ← update(parameters, gradients · gradient_scale). Where `mask` is not empty, parameters and momentum are
   // multiplied with it (1 or 0) in the same pass: masked weights are exactly zero afterwards, and so is their momentum.
   // `ranges` empty: on this thread.
-  virtual void Step(std::span<float> parameters, std::span<const float> gradients, std::span<const float> mask,
+  virtual void Step(std::span<float> parameters, std::span<const float> gradients, std::span<const uint8_t> mask,
                     double learning_rate, double gradient_scale, const ForRanges& ranges = {}) = 0;
 
   // State for snapshots: float tensors in the order of the flat buffer, and the step count.

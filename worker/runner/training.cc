@@ -50,7 +50,7 @@ class Trainer {
   std::vector<MaskRefresh> refreshes_;
   std::vector<uint32_t> calibration_;  // rows
   std::vector<float> movement_;        // −Σ w·∂L/∂w since the step began, flat; empty unless it is the criterion
-  std::vector<float> mask_;  // flat, like the parameters; empty without masks
+  std::vector<uint8_t> mask_;  // flat, like the parameters; empty without masks
   TrainPosition position_;
   int64_t batches_ = 0;  // per epoch
 
@@ -244,13 +244,13 @@ std::vector<float> Trainer::Importance() {
 void Trainer::SetMasks() {
   if (job_.masks.empty()) return;
   std::span<float> parameters = network_->parameters();
-  mask_.assign(parameters.size(), 1.0f);
+  mask_.assign(parameters.size(), 1);
   for (const engine::ParameterSlice& slice : network_->layout()) {
     auto mask = job_.masks.find(slice.name);
     if (mask == job_.masks.end()) continue;
     for (int64_t i = 0; i < slice.size; ++i) {
       if (mask->second.keeps(i)) continue;
-      mask_[static_cast<size_t>(slice.offset + i)] = 0.0f;
+      mask_[static_cast<size_t>(slice.offset + i)] = 0;
       parameters[static_cast<size_t>(slice.offset + i)] = 0.0f;
     }
   }

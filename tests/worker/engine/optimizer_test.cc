@@ -70,8 +70,9 @@ TEST(OptimizerTest, KeepsMaskedWeightsAndTheirMomentumAtZero) {
     options.kind = kind;
     options.momentum = 0.9;
     auto masked = Optimizer::Create(options, kSize), free = Optimizer::Create(options, kSize);
-    std::vector<float> p = Start(), q = Start(), mask(kSize);
-    for (size_t i = 0; i < mask.size(); ++i) mask[i] = i % 3 == 0 ? 0.0f : 1.0f;
+    std::vector<float> p = Start(), q = Start();
+    std::vector<uint8_t> mask(kSize);
+    for (size_t i = 0; i < mask.size(); ++i) mask[i] = i % 3 != 0;
     for (int step = 0; step < 3; ++step) {
       masked->Step(p, GradientOf(step), mask, 0.05, 1.0);
       free->Step(q, GradientOf(step), {}, 0.05, 1.0);
