@@ -37,6 +37,7 @@ Result<Digest> DigestOfFile(const std::string& path) {
     if (n == 0) return Digest(hash.Finish());
     hash.Update(std::span(buffer).first(static_cast<size_t>(n)));
   }
+}
 
 // What this user may not read is not damaged.
 Status RefuseUnreadable(const std::string& path, int mode) {
