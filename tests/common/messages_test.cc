@@ -74,7 +74,7 @@ template <> Hello AnyOf<0>() {
 }
 template <> Heartbeat AnyOf<1>() { return {AnyText(), Several<Lease>(3, AnyLease), Several<Digest>(3, AnyId<Digest>)}; }
 template <> Progress AnyOf<2>() {
-  return {AnyLease(), Several<MetricPoint>(5, [] { return MetricPoint{AnyCount(), AnyJson()}; })};
+  return {AnyLease(), AnyCount(), Several<MetricPoint>(5, [] { return MetricPoint{AnyCount(), AnyJson()}; })};
 }
 template <> SnapshotTaken AnyOf<3>() { return {AnyLease(), AnyCount(), AnyId<Digest>(), AnyJson()}; }
 template <> StepFinished AnyOf<4>() { return {AnyLease(), AnyId<Digest>(), AnyJson(), AnyCount()}; }

@@ -1,6 +1,6 @@
 #include "worker/runner/execute.h"
 
-#include <torch/version.h>
+#include <torch/headeronly/version.h>
 
 #include <new>
 
@@ -120,10 +120,11 @@ Status WarmUp(const std::string& device, int threads) {
 }
 
 std::string Libraries() {
+  std::string torch = "libtorch " + std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." + std::to_string(TORCH_VERSION_PATCH);
 #ifdef __clang__
-  return "libtorch " TORCH_VERSION ", clang " __clang_version__;
+  return torch + ", clang " __clang_version__;
 #else
-  return "libtorch " TORCH_VERSION ", gcc " __VERSION__;
+  return torch + ", gcc " __VERSION__;
 #endif
 }
 
