@@ -83,7 +83,7 @@ TEST_P(OlderStoreTest, AnUnfinishedJobGoesOnToTheSameEnd) {
     before.Submit();
     for (int i = 0; i < 4; ++i) before.Finish();
     running = before.grant.value();
-    before.Say("w1", Progress{running.lease, {{.sequence = 1, .values = {{"epoch", 0.5}, {"loss", 1.5}}}}});
+    before.Say("w1", Progress{running.lease, 0, {{.sequence = 1, .values = {{"epoch", 0.5}, {"loss", 1.5}}}}});
     before.Say("w1", SnapshotTaken{running.lease, 1, *before.blobs().Put(std::string_view("a snapshot")), {{"epoch", 1}, {"batch", 0}}});
   }
   storage::MakeOlder(root + "/index.db", GetParam());

@@ -86,7 +86,8 @@ void RandomWorld::AgentEvent(const std::string& name, Agent& agent) {
   }
   Lease lease = *agent.lease;
   if (dice < 45) {
-    Progress progress{lease, {{++agent.points, {{"epoch", agent.points}}}}};
+    int64_t after = agent.points++;
+    Progress progress{lease, after, {{agent.points, {{"epoch", agent.points}}}}};
     return Apply(FromAgent{name, progress});
   }
   if (dice < 55) return Apply(FromAgent{name, SnapshotTaken{lease, static_cast<int64_t>(1 + Below(6)), DigestOf("snapshot " + std::to_string(Below(1'000'000))), {{"epoch", Below(5)}}}});

@@ -105,7 +105,7 @@ TEST(SchedulerTest, AcknowledgesRepetitionsWithoutDoingThemTwice) {
   h.Join("w1");
   h.SubmitPlan("job", {{.name = "a"}, {.name = "b", .inputs = {"a"}, .candidate = true}});
   Grant grant = h.Granted("w1");
-  Progress progress{grant.lease, {{1, {{"epoch", 1}}}, {2, {{"epoch", 2}}}}};
+  Progress progress{grant.lease, 0, {{1, {{"epoch", 1}}}, {2, {{"epoch", 2}}}}};
   EXPECT_EQ(h.FromWorker("w1", progress).rows.size(), 2u);
   Actions again = h.FromWorker("w1", progress);
   EXPECT_TRUE(again.rows.empty());
