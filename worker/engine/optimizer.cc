@@ -211,6 +211,9 @@ void AddMovement(std::span<const float> p, std::span<const float> g, std::span<f
   OverRanges(s.size(), ranges, [&](size_t at, size_t n) { MovementKernel(p.data() + at, g.data() + at, s.data() + at, n); });
 }
 
+// Part of the result: a norm is a sum of sums of so many.
+constexpr size_t kBlock = 2048;
+
 double GradientNorm(std::span<const float> gradients) {
   double total = 0;
   for (size_t at = 0; at < gradients.size(); at += kBlock) {

@@ -1,7 +1,5 @@
 #include "worker/runner/execute.h"
 
-#include <torch/headeronly/version.h>
-
 #include <new>
 
 #include "model/architectures.h"
@@ -117,15 +115,6 @@ Status WarmUp(const std::string& device, int threads) {
     return Error{ErrorCode::kInternal, std::string("warm-up on ") + device + ": " + e.what()};
   }
   return Ok();
-}
-
-std::string Libraries() {
-  std::string torch = "libtorch " + std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." + std::to_string(TORCH_VERSION_PATCH);
-#ifdef __clang__
-  return torch + ", clang " __clang_version__;
-#else
-  return torch + ", gcc " __VERSION__;
-#endif
 }
 
 }  // namespace pare::runner

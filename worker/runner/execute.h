@@ -21,7 +21,4 @@ std::string ErrorClassOf(ErrorCode code);
 // device cannot be used.
 Status WarmUp(const std::string& device, int threads);
 
-// What results of this program rest on besides its own sources: "libtorch 2.11.0, gcc 12.2.0".
-std::string Libraries();
-
 }  // namespace pare::runner

@@ -6,6 +6,7 @@
 #include "common/version.h"
 #include "storage/blob_service.h"
 #include "storage/store.h"
+#include "worker/engine/libraries.h"
 #include "worker/runner/execute.h"
 #include "worker/runner/runner_loop.h"
 
@@ -73,7 +74,7 @@ int Main(const Arguments& arguments) {
 int main(int argc, char** argv) {
   pare::runner::Arguments arguments;
   CLI::App app("pare-runner: executes compression steps for a pare-worker, which starts it; not for use by hand");
-  app.set_version_flag("--version", std::string(pare::kPareVersion) + " (" + pare::runner::Libraries() + ")");
+  app.set_version_flag("--version", std::string(pare::kPareVersion) + " (" + pare::engine::Libraries() + ")");
   app.add_option("--fd", arguments.fd, "socket to the agent");
   app.add_option("--threads", arguments.threads, "threads for arithmetic; never changes a result")->check(CLI::Range(1, 1024));
   app.add_option("--device", arguments.device, "cpu, cuda or cuda:N");
