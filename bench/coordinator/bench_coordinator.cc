@@ -11,6 +11,7 @@
 #include "bench/coordinator/cluster.h"
 #include "bench/coordinator/load.h"
 #include "common/messages.h"
+#include "common/version.h"
 #include "storage/index.h"
 #include "storage/store.h"
 
