@@ -121,7 +121,7 @@ TEST_F(EventLoopTest, AFullDiskHoldsEverythingBackAndSaysSo) {
 
 // A reserve that cannot be made, from the first turn on, and for a command that opens the store itself.
 TEST_F(EventLoopTest, AStoreThatCannotKeepItsReserveAcceptsNothing) {
-  std::string root = testing::TempDir() + "/pare-without-reserve-" + std::to_string(::getpid());
+  std::string root = testing::TempDir() + "pare-without-reserve-" + std::to_string(::getpid());
   std::filesystem::create_directories(root + "/reserve");
   {
     auto service = std::move(Service::Open(root)).value();

@@ -111,7 +111,7 @@ TEST(OpTableTest, EveryOperatorHasItsRowInOrder) {
     EXPECT_EQ(*OpTypeFromString(row.name), row.type);
   }
   // The last operator of the enumeration: fails when one is added after it and kOpTypeCount is not raised.
-  EXPECT_EQ(static_cast<int>(OpType::kSequenceMean) + 1, kOpTypeCount);
+  EXPECT_EQ(static_cast<int>(OpType::kAttentionScores) + 1, kOpTypeCount);
 }
 
 TEST(OpTableTest, EveryOperatorHasACaseInThisTest) {

@@ -126,13 +126,14 @@ TEST_P(EarlierStoreTest, IsExaminedWhereNothingCanBeWritten) {
 }
 
 TEST_P(EarlierStoreTest, IsBackedUpAsItIsAndTheCopyIsOfThisRelease) {
-  auto report = BackUp(paths_, directory_ / "backup");
+  TemporaryDirectory elsewhere;
+  auto report = BackUp(paths_, elsewhere / "backup");
   ASSERT_TRUE(report.ok()) << report.error().message;
   EXPECT_EQ(report->missing.size(), 2u);  // manifest and checkpoint
   EXPECT_EQ(ReadBytes(path_), before_);
   EXPECT_EQ(*Index::SchemaOf(path_), GetParam());
-  EXPECT_EQ(*Index::SchemaOf(directory_ / "backup/index.db"), kSchemaVersion);
-  EXPECT_EQ((*Index::OpenForReading(directory_ / "backup/index.db"))->Load()->versions.size(), 1u);
+  EXPECT_EQ(*Index::SchemaOf(elsewhere / "backup/index.db"), kSchemaVersion);
+  EXPECT_EQ((*Index::OpenForReading(elsewhere / "backup/index.db"))->Load()->versions.size(), 1u);
 }
 
 TEST_P(EarlierStoreTest, IsRepaired) {

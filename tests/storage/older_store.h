@@ -24,13 +24,15 @@ inline void MakeOlder(const std::string& index, int version) {
     CHECK(db->Run("PRAGMA foreign_keys=OFF; ATTACH '" + older + "' AS older").ok());
     auto columns = [&](const std::string& schema, const std::string& table) {
       std::vector<std::string> names;
-      for (const std::string& line : *db->Texts("PRAGMA " + schema + ".table_info(" + table + ")")) {  // number|name|type|…
+      auto lines = db->Texts("PRAGMA " + schema + ".table_info(" + table + ")");
+      for (const std::string& line : *lines) {  // number|name|type|…
         size_t begin = line.find('|') + 1;
         names.push_back(line.substr(begin, line.find('|', begin) - begin));
       }
       return names;
     };
-    for (const std::string& table : *db->Texts("SELECT name FROM older.sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%'")) {
+    auto tables = db->Texts("SELECT name FROM older.sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%'");
+    for (const std::string& table : *tables) {
       std::vector<std::string> now = columns("main", table);
       std::string list;
       for (const std::string& name : columns("older", table)) {

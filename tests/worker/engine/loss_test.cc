@@ -241,7 +241,7 @@ TEST_F(ScoresTest, AreScaledProductsAndZeroWherePaddingIs) {
             sum += static_cast<double>(q[static_cast<size_t>((n * kLength + a) * kWidth + d)]) * k[static_cast<size_t>((n * kLength + b) * kWidth + d)];
           }
           double expected = x_[static_cast<size_t>(n * kLength + b)] == 0 ? 0 : sum / 2;  // √4
-          EXPECT_NEAR(scores[static_cast<size_t>(((n * kHeads + h) * kLength + a) * kLength + b)], expected, 1e-5);
+          EXPECT_NEAR(scores[static_cast<size_t>(((n * kHeads + h) * kLength + a) * kLength + b)], expected, 1e-5 + 1e-6 * std::abs(expected));
           largest = std::max(largest, std::abs(expected));
         }
       }
