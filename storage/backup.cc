@@ -22,9 +22,10 @@ Status CheckTarget(const StorePaths& target) {
   // Whoever looks at a backup (`pare fsck`) leaves an empty log beside its index; one with something in it is a store's.
   // What begins like the partial index is of a backup that was killed.
   static const std::set<std::string> kOurs = {"index.db", "index.db-shm", "blobs", "tmp", "maintenance.lock"};
-  for (const auto& entry : fs::directory_iterator(target.root, code)) {
-    std::string name = entry.path().filename().string();
-    bool ours = kOurs.count(name) != 0 || name.starts_with("index.db.partial") || (name == "index.db-wal" && entry.file_size(code) == 0);
+  std::error_code ignored;
+  for (fs::directory_iterator entry(target.root, code), end; !code && entry != end; entry.increment(code)) {
+    std::string name = entry->path().filename().string();
+    bool ours = kOurs.count(name) != 0 || name.starts_with("index.db.partial") || (name == "index.db-wal" && entry->file_size(ignored) == 0);
     if (!ours) {
       return Error{ErrorCode::kInvalid, target.root + " holds '" + name + "': a backup goes to a directory that is empty or holds an older backup that nobody has used as a store"};
     }

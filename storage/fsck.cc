@@ -53,8 +53,10 @@ Status CheckPermissions(const StorePaths& paths, bool repair) {
   // A log is read through a file beside it, which has to be made.
   bool alone = ::access((paths.index() + "-wal").c_str(), F_OK) == 0 && ::access((paths.index() + "-shm").c_str(), F_OK) != 0;
   if (alone) TRY(RefuseUnreadable(paths.root, W_OK));
-  std::error_code code;
-  for (const auto& folder : fs::directory_iterator(paths.blobs(), code)) TRY(RefuseUnreadable(folder.path().string(), folder.is_directory(code) ? R_OK | X_OK : F_OK));
+  std::error_code code, ignored;
+  for (fs::directory_iterator folder(paths.blobs(), code), end; !code && folder != end; folder.increment(code)) {
+    TRY(RefuseUnreadable(folder->path().string(), folder->is_directory(ignored) ? R_OK | X_OK : F_OK));
+  }
   return Ok();
 }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <map>
 #include <utility>
 
@@ -182,6 +183,8 @@ Status Migrate(Database& db, int from) {
   return Ok();
 }
 
+constexpr const char* kInMemory = ":memory:";
+
 Result<std::unique_ptr<Index>> OpenDatabase(const std::string& path) {
   ASSIGN_OR_RETURN(auto db, Database::Open(path, Database::Mode::kCreate));
   ASSIGN_OR_RETURN(int version, VersionOf(*db));
@@ -193,6 +196,12 @@ Result<std::unique_ptr<Index>> OpenDatabase(const std::string& path) {
     TRY(db->Run(pragma));
   }
   TRY(Migrate(*db, version));
+  // SQLite makes the log's name durable itself, but says nothing when that fails, and a commit is in a log without a name. So is the
+  // end of the journal with which a database without a log gets one.
+  if (path != kInMemory) {
+    ASSIGN_OR_RETURN([[maybe_unused]] int64_t now, db->Number("PRAGMA user_version"));  // the first look makes the log
+    TRY(SyncDirectory(std::filesystem::absolute(path).parent_path().string()));
+  }
   return std::unique_ptr<Index>(std::make_unique<SqliteIndex>(std::move(db)));
 }
 
@@ -218,6 +227,6 @@ Result<int> Index::SchemaOf(const std::string& path) {
   return VersionOf(*db);
 }
 
-Result<std::unique_ptr<Index>> Index::OpenInMemory() { return OpenDatabase(":memory:"); }
+Result<std::unique_ptr<Index>> Index::OpenInMemory() { return OpenDatabase(kInMemory); }
 
 }  // namespace pare::storage

@@ -83,12 +83,11 @@ Status RefuseLostIndex(const StorePaths& paths) {
 
 // Files that no living process is writing (storage/blob_directory.cc: they are locked).
 void RemoveLeftovers(const std::string& directory) {
-  std::error_code code;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, code)) {
-    UniqueFd fd(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  std::error_code code, ignored;
+  for (std::filesystem::directory_iterator entry(directory, code), end; !code && entry != end; entry.increment(code)) {
+    UniqueFd fd(::open(entry->path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     if (!fd.valid() || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) continue;
-    std::error_code ignored;
-    std::filesystem::remove_all(entry.path(), ignored);  // scratch of examinations and repairs is a directory
+    std::filesystem::remove_all(entry->path(), ignored);  // scratch of examinations and repairs is a directory
   }
   if (code) LogWarning("cannot list " + directory + ": " + code.message());
 }

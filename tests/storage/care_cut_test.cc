@@ -9,6 +9,7 @@
 #include "storage/backup.h"
 #include "storage/gc.h"
 #include "storage/index_repair.h"
+#include "tests/storage/every_nth.h"
 #include "tests/storage/fault_disk.h"
 #include "tests/storage/stored_copy.h"
 #include "tests/storage/world.h"
@@ -26,8 +27,8 @@ class CareCutTest : public testing::Test {
  protected:
   void EveryCall(Fault fault, Cut cut) {
     bool more = true, acknowledged = false;
-    int64_t call = 1;
-    for (; more; ++call) {
+    int64_t call = sample_.First();
+    for (; more; call += sample_.step()) {
       TemporaryDirectory live(TemporaryDirectory::Place::kMemory), left(TemporaryDirectory::Place::kMemory);
       fs::copy(from_.path(), live.path(), fs::copy_options::recursive);
       std::string name = "none";
@@ -67,6 +68,7 @@ class CareCutTest : public testing::Test {
     EXPECT_TRUE(status.ok()) << status.error().message;
     return StateText(whole.path() + store);
   }
+  EveryNth sample_{7};
   TemporaryDirectory from_;
   Work work_;
   Check check_;

@@ -4,6 +4,7 @@
 
 #include "storage/backup.h"
 #include "storage/gc.h"
+#include "tests/storage/every_nth.h"
 #include "tests/storage/fault_disk.h"
 #include "tests/storage/stored_copy.h"
 
@@ -81,8 +82,9 @@ class LookFaultTest : public testing::Test {
   template <typename Work>
   void EveryLook(Fault fault, Work work) {
     bool more = true;
-    int64_t look = 1;
-    for (; more; ++look) {
+    static EveryNth sample(5);
+    int64_t look = sample.First();
+    for (; more; look += sample.step()) {
       TemporaryDirectory live(TemporaryDirectory::Place::kMemory);
       fs::copy(from_.path(), live.path(), fs::copy_options::recursive);
       std::string name = "none", wrong;
