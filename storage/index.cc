@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "common/files.h"
 #include "storage/row_sql.h"
 #include "storage/schema.h"
 
