@@ -75,7 +75,7 @@ class ShippedRecipesTest : public CliTest {
       Outcome made = Shell("python3 " PARE_SOURCE_DIR "/recipes/make_tokens.py tokens --train 600 --test 200");
       ASSERT_EQ(made.code, 0) << made.err;
     }
-    Outcome run = Pare({"run", Write(name + ".yaml", recipes::RenderYaml(small)), "--workers", "2", "--threads", "1"}, Path("store"));
+    Outcome run = Pare({"run", Write(name + ".yaml", recipes::RenderYaml(small)), "--workers", "1", "--threads", "1"}, Path("store"));
     EXPECT_EQ(run.code, 0) << run.err << run.out;
   }
   // What the comment says to do before `name` itself is run.

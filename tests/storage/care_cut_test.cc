@@ -68,7 +68,7 @@ class CareCutTest : public testing::Test {
     EXPECT_TRUE(status.ok()) << status.error().message;
     return StateText(whole.path() + store);
   }
-  EveryNth sample_{11};
+  EveryNth sample_{17};
   TemporaryDirectory from_;
   Work work_;
   Check check_;

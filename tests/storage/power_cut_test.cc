@@ -139,15 +139,15 @@ class PowerCutTest : public testing::Test {
 
 TEST_F(PowerCutTest, AKillAfterAnyCallLosesNothing) { EveryCall(Fault::kCrash, Cut::kKill); }
 TEST_F(PowerCutTest, APowerCutThatDropsAllThatIsNotSyncedLosesNothingAcknowledged) { EveryCall(Fault::kCrash, Cut::kUnsynced); }
-TEST_F(PowerCutTest, APowerCutThatKeepsNamesAndDropsBytesLosesNothingAcknowledged) { EveryCall(Fault::kCrash, Cut::kNames, EveryNth(2)); }
-TEST_F(PowerCutTest, APowerCutThatKeepsPartsLosesNothingAcknowledged) { EveryCall(Fault::kCrash, Cut::kTorn, EveryNth(2)); }
+TEST_F(PowerCutTest, APowerCutThatKeepsNamesAndDropsBytesLosesNothingAcknowledged) { EveryCall(Fault::kCrash, Cut::kNames, EveryNth(3)); }
+TEST_F(PowerCutTest, APowerCutThatKeepsPartsLosesNothingAcknowledged) { EveryCall(Fault::kCrash, Cut::kTorn, EveryNth(3)); }
 TEST_F(PowerCutTest, ATornWriteIsNeverTakenForAWholeOne) {
-  EveryCall(Fault::kTornWrite, Cut::kKill, EveryNth(2));
-  EveryCall(Fault::kTornWrite, Cut::kTorn, EveryNth(2));
+  EveryCall(Fault::kTornWrite, Cut::kKill, EveryNth(3));
+  EveryCall(Fault::kTornWrite, Cut::kTorn, EveryNth(3));
 }
-TEST_F(PowerCutTest, AShortWriteIsContinued) { EveryCall(Fault::kShortWrite, Cut::kUnsynced, EveryNth(2)); }
-TEST_F(PowerCutTest, AnErrorOfAnyCallLosesNothingAcknowledged) { EveryCall(Fault::kIoError, Cut::kUnsynced, EveryNth(2)); }
-TEST_F(PowerCutTest, ADiskThatIsFullAtAnyCallLosesNothingAcknowledged) { EveryCall(Fault::kNoSpace, Cut::kUnsynced, EveryNth(2)); }
+TEST_F(PowerCutTest, AShortWriteIsContinued) { EveryCall(Fault::kShortWrite, Cut::kUnsynced, EveryNth(3)); }
+TEST_F(PowerCutTest, AnErrorOfAnyCallLosesNothingAcknowledged) { EveryCall(Fault::kIoError, Cut::kUnsynced, EveryNth(3)); }
+TEST_F(PowerCutTest, ADiskThatIsFullAtAnyCallLosesNothingAcknowledged) { EveryCall(Fault::kNoSpace, Cut::kUnsynced, EveryNth(3)); }
 
 TEST_F(PowerCutTest, AReadErrorOfAnyCallLosesNothingAcknowledged) { EveryCall(Fault::kReadError, Cut::kUnsynced); }
 TEST_F(PowerCutTest, AShortReadOfAnyCallIsContinued) { EveryCall(Fault::kShortRead, Cut::kUnsynced); }
