@@ -2,6 +2,7 @@
 // loop, so bits depend on nothing but the inputs.
 #include "worker/engine/optimizer.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -17,10 +18,11 @@ struct SgdStep {
 };
 
 // In one pass with the update: a pass of its own over weights and momentum would cost as much as the update again. Bytes, because a
-// mask of floats is as much memory traffic as the weights. Every element depends on its own inputs alone (ivdep).
+// mask of floats is as much memory traffic as the weights. Bit by bit: a choice between two floats by a byte is not made into vectors. Every
+// element depends on its own inputs alone (ivdep).
 template <bool kMasked>
 [[gnu::always_inline]] inline float Kept(const uint8_t* mask, size_t i, float value) {
-  if constexpr (kMasked) return mask[i] != 0 ? value : 0.0f;
+  if constexpr (kMasked) return std::bit_cast<float>(std::bit_cast<uint32_t>(value) & (0u - mask[i]));
   else return value;
 }
 

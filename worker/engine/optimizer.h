@@ -34,7 +34,7 @@ class Optimizer {
   virtual ~Optimizer() = default;
 
   // parameters ← update(parameters, gradients · gradient_scale). Where `mask` is not empty, parameters and momentum are
-  // multiplied with it (1 or 0) in the same pass: masked weights are exactly zero afterwards, and so is their momentum.
+  // kept (1) or made zero (0) by it in the same pass: masked weights are exactly zero afterwards, and so is their momentum.
   // `ranges` empty: on this thread.
   virtual void Step(std::span<float> parameters, std::span<const float> gradients, std::span<const uint8_t> mask,
                     double learning_rate, double gradient_scale, const ForRanges& ranges = {}) = 0;
