@@ -15,16 +15,21 @@ namespace {
 
 enum class Known { kNothing, kDone, kCollected, kFailed };  // of a step; failed: it would fail again
 
-// Asks for the keys that `known` lacks. Nothing is known where there is no store yet.
-Status LearnKeys(const Target& target, const recipes::PlannedSteps& plan, std::map<StepKey, Known>& known) {
+// Nothing where there is no store yet: then nothing is known.
+Result<std::unique_ptr<Connection>> ConnectIfThere(const Target& target) {
+  std::error_code ignored;
+  bool anything = !target.coordinator.empty() || std::filesystem::exists(storage::StorePaths(target.store).index(), ignored);
+  if (!anything) return std::unique_ptr<Connection>();
+  return Connect(target);
+}
+
+// Asks for the keys that `known` lacks.
+Status LearnKeys(Connection* connection, const recipes::PlannedSteps& plan, std::map<StepKey, Known>& known) {
   Json keys = Json::array();
   for (const recipes::PlannedStep& step : plan) {
     if (known.emplace(step.key, Known::kNothing).second) keys.push_back(step.key.hex());
   }
-  std::error_code ignored;
-  bool anything = !target.coordinator.empty() || std::filesystem::exists(storage::StorePaths(target.store).index(), ignored);
-  if (keys.empty() || !anything) return Ok();
-  ASSIGN_OR_RETURN(auto connection, Connect(target));
+  if (keys.empty() || connection == nullptr) return Ok();
   ASSIGN_OR_RETURN(Json states, connection->Call("known", {{"keys", std::move(keys)}}));
   for (const auto& [hex, state] : states.items()) {
     ASSIGN_OR_RETURN(StepKey key, StepKey::FromHex(hex));
@@ -34,12 +39,12 @@ Status LearnKeys(const Target& target, const recipes::PlannedSteps& plan, std::m
 }
 
 // All steps of the job if nothing more fails than what is known to.
-Result<recipes::PlannedSteps> PlanWith(const Target& target, const recipes::ResolvedRecipe& resolved, std::map<StepKey, Known>& known) {
+Result<recipes::PlannedSteps> PlanWith(Connection* connection, const recipes::ResolvedRecipe& resolved, std::map<StepKey, Known>& known) {
   recipes::PlannedSteps plan = recipes::FullPlan(resolved);
   recipes::Outcomes outcomes;
   for (size_t before = 1; before != known.size();) {  // a failure makes another decision step, with another key
     before = known.size();
-    TRY(LearnKeys(target, plan, known));
+    TRY(LearnKeys(connection, plan, known));
     for (const auto& [key, what] : known) outcomes[key].done = what != Known::kFailed;
     plan = recipes::Next(resolved, outcomes);
   }
@@ -56,9 +61,8 @@ void SettleCollected(const recipes::PlannedSteps& plan, bool keeps_all, std::map
 }
 
 // What the coordinator says of a step that failed before and would fail again.
-Result<std::string> ReasonOf(const Target& target, const StepKey& key) {
-  ASSIGN_OR_RETURN(auto connection, Connect(target));
-  ASSIGN_OR_RETURN(Json why, connection->Call("why", {{"step", key.hex()}}));
+Result<std::string> ReasonOf(Connection& connection, const StepKey& key) {
+  ASSIGN_OR_RETURN(Json why, connection.Call("why", {{"step", key.hex()}}));
   return why.value("reason", "");
 }
 
@@ -79,7 +83,8 @@ Result<Json> MakePlan(const Target& target, const std::string& path, bool resolv
   ASSIGN_OR_RETURN(recipes::ResolvedRecipe resolved, recipes::Resolve(recipe, inputs.data, inputs.weights, inputs.outside.models));
   if (resolved_only) return resolved.tree;
   std::map<StepKey, Known> known;
-  ASSIGN_OR_RETURN(auto plan, PlanWith(target, resolved, known));
+  ASSIGN_OR_RETURN(auto connection, ConnectIfThere(target));
+  ASSIGN_OR_RETURN(auto plan, PlanWith(connection.get(), resolved, known));
   SettleCollected(plan, recipes::KeepsAll(resolved), known);
   Json steps = Json::array(), warnings = WarningsOf(resolved, path);
   int64_t to_run = 0, cached = 0;
@@ -91,7 +96,7 @@ Result<Json> MakePlan(const Target& target, const std::string& path, bool resolv
     Known what = known.at(step.key);
     line["state"] = what == Known::kDone ? "cached" : what == Known::kFailed ? "failed" : shared ? "shared" : "to run";
     if (what == Known::kFailed) {
-      ASSIGN_OR_RETURN(line["reason"], ReasonOf(target, step.key));
+      ASSIGN_OR_RETURN(line["reason"], ReasonOf(*connection, step.key));
     }
     cached += what == Known::kDone && !shared;
     if (line["state"] == "to run") ++to_run, seconds += line["seconds"].get<double>();

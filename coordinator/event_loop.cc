@@ -112,7 +112,7 @@ Status EventLoop::TurnBlocked() {
     auto* request = message.ok() ? std::get_if<Request>(&*message) : nullptr;
     if (request == nullptr) continue;  // agents repeat what is not acknowledged
     // The last transaction is written, so what is known may be told, and garbage may go.
-    if (!parts_.service->blocked() && (IsQuery(request->method) || request->method == "gc")) {
+    if (!parts_.service->blocked() && IsAnsweredWhileFull(request->method)) {
       parts_.service->Receive(incoming.peer, *request);
       continue;
     }

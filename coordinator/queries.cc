@@ -294,6 +294,8 @@ const std::map<std::string, Query>& Queries() {
 
 bool IsQuery(const std::string& method) { return Queries().count(method) != 0; }
 
+bool IsAnsweredWhileFull(const std::string& method) { return IsQuery(method) || method == "gc"; }
+
 Result<Json> Answer(const QueryContext& context, const std::string& method, const Json& args) {
   auto query = Queries().find(method);
   if (query == Queries().end()) return Error{ErrorCode::kInvalid, "there is no request '" + method + "'"};

@@ -22,6 +22,8 @@ struct QueryContext {
 
 // ping, list, describe, watch, logs, why, report, digest, metrics, known, models, model_history, resolve_model.
 bool IsQuery(const std::string& method);
+// A question, or gc, which makes room: what is answered while the disk is full.
+bool IsAnsweredWhileFull(const std::string& method);
 // kInvalid: not a query, or bad arguments; kNotFound: no such job, step or model.
 Result<Json> Answer(const QueryContext& context, const std::string& method, const Json& args);
 

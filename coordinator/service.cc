@@ -68,8 +68,7 @@ Reply Service::Handle(const Request& request) {
   reply.id = request.id;
   reply.ok = false;
   // As a loop refuses it: what is accepted on a full disk could not be run.
-  bool looks = IsQuery(request.method) || request.method == "gc";
-  Status status = looks || store_ == nullptr ? Ok() : store_->KeepReserve();
+  Status status = IsAnsweredWhileFull(request.method) || store_ == nullptr ? Ok() : store_->KeepReserve();
   if (!status.ok()) status = status.error().With(kRefusedWhileFull);
   if (status.ok()) {
     Receive(kLocalPeer, request);

@@ -6,27 +6,18 @@
 #include <set>
 #include <span>
 
+#include "model/half.h"
 #include "model/initialize.h"
 
 namespace pare::model {
 namespace {
-
-// IEEE 754 binary16 as float32: exact.
-float FromF16(uint16_t half) {
-  uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16, exponent = (half >> 10) & 0x1fu, fraction = half & 0x3ffu;
-  if (exponent == 0) {
-    float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
-  return std::bit_cast<float>(sign | (exponent == 31 ? 0xffu : exponent + 112) << 23 | fraction << 13);
-}
 
 Tensor Widened(const Tensor& tensor) {
   Tensor wide(DType::kF32, tensor.shape());
   std::span<const uint16_t> from = tensor.values<uint16_t>();
   std::span<float> to = wide.mutable_values<float>();
   bool half = tensor.dtype() == DType::kF16;
-  for (size_t i = 0; i < from.size(); ++i) to[i] = half ? FromF16(from[i]) : std::bit_cast<float>(static_cast<uint32_t>(from[i]) << 16);
+  for (size_t i = 0; i < from.size(); ++i) to[i] = half ? FloatOf(from[i]) : std::bit_cast<float>(static_cast<uint32_t>(from[i]) << 16);
   return wide;
 }
 
@@ -80,6 +71,7 @@ Result<FittedWeights> FitWeights(const Graph& graph, const GraphInfo& info, cons
   std::string prefix = PrefixOf(file, names);
   if (!prefix.empty()) fitted.notes.push_back("names begin with '" + prefix + "' in the file");
   std::vector<std::string> spare, widened;
+  bool renamed = false;
   for (const auto& [full, tensor] : file) {
     std::string name = ModernName(full);
     // Heads stand beside the network, without the prefix.
@@ -88,12 +80,14 @@ Result<FittedWeights> FitWeights(const Graph& graph, const GraphInfo& info, cons
       spare.push_back(full);
       continue;
     }
+    renamed = renamed || ModernName(full) != full;
     bool half = IsHalf(tensor) && names.count(name) != 0;
     if (half) widened.push_back(full);
     if (!fitted.tensors.emplace(name, half ? Widened(tensor) : tensor).second) {
       return Error{ErrorCode::kInvalid, "tensor '" + name + "' is there twice, once as '" + full + "'"};
     }
   }
+  if (renamed) fitted.notes.push_back("norms' gamma and beta are their weight and bias");
   if (!widened.empty()) fitted.notes.push_back(std::to_string(widened.size()) + " tensors are widened from half precision to float32");
   if (!spare.empty()) fitted.notes.push_back("left out, no part of this network: " + Some(spare));
   auto of_head = [&](const TensorSpec& spec) { return spec.node == graph.output; };

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "storage/gc.h"
 #include "storage/index_repair.h"
 
 namespace pare::storage {
@@ -18,11 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kGone = "it is not in the store";
-
-Status SyncFile(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  return fd.valid() && ::fsync(fd.get()) == 0 ? Ok() : Status(SystemError("cannot sync " + path, errno));
-}
 
 // Read, not mapped: where a disk is broken a mapped page ends the process.
 Result<Digest> DigestOfFile(const std::string& path) {
@@ -285,17 +281,11 @@ class Examination {
     else for (const std::string& name : names->second) report_.losses.push_back({"step", name, LossTextOf(name)});
   }
 
-  // Others leave a lost checkpoint alone that no step reads (recipes::MadeAgain).
-  static bool KeepsAll(const JobRow& job) {
-    const Json resolved = job.resolved.Tree();
-    auto policy = resolved.is_object() ? resolved.value(Json::json_pointer("/tree/keep/policy"), Json("all")) : Json("all");
-    return policy == "all";
-  }
-
   std::string LossTextOf(const std::string& name) const {
     for (const JobRow& job : state_.jobs) {
       if (name.starts_with("job " + job.id + " ")) {
         if (job.state == "running" || job.state == "paused") return "runs again when a step reads it";
+        // Others leave a lost checkpoint alone that no step reads (recipes::MadeAgain).
         return "runs again when the recipe of job " + job.id + " is run again" + (KeepsAll(job) ? "" : " without `keep`");
       }
     }

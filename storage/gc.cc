@@ -288,4 +288,6 @@ void CollectDigests(const JsonText& json, const std::function<void(const Digest&
   }
 }
 
+bool KeepsAll(const JobRow& job) { return RetentionOf(job.resolved.Tree()).policy == "all"; }
+
 }  // namespace pare::storage

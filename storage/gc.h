@@ -73,6 +73,8 @@ Result<GcResult> ExecuteGc(const StorePaths& paths, const GcPlan& plan, const Ma
 inline constexpr size_t kMaxListedRemovals = 10'000;
 Json ToJson(const GcPlan& plan);
 
+// Whether the job's recipe has no `keep`, or one that keeps all.
+bool KeepsAll(const JobRow& job);
 // "*" in the pattern stands for any text.
 bool MatchesPattern(std::string_view pattern, std::string_view text);
 

@@ -234,6 +234,11 @@ Result<StoredState> LoadWithoutTrace(const std::string& path) {
   return error;
 }
 
+Status SyncFile(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return fd.valid() && ::fsync(fd.get()) == 0 ? Ok() : Status(SystemError("cannot sync " + path, errno));
+}
+
 Status SealDatabase(const std::string& path) {
   {
     ASSIGN_OR_RETURN(auto db, Database::Open(path, Database::Mode::kWrite));
@@ -244,9 +249,7 @@ Status SealDatabase(const std::string& path) {
   for (const char* suffix : {"-wal", "-journal"}) {
     if (fs::exists(path + suffix, code)) return Error{ErrorCode::kIo, "index " + path + ": " + path + suffix + " is left beside it"};
   }
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid() || ::fsync(fd.get()) != 0) return SystemError("cannot sync " + path, errno);
-  return Ok();
+  return SyncFile(path);
 }
 
 Status FinishRepair(const StorePaths& paths) {

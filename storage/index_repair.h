@@ -35,6 +35,9 @@ Status RefuseForeign(const std::string& path);
 // schema too. Errors as Index::OpenForReading.
 Result<StoredState> LoadWithoutTrace(const std::string& path);
 
+// The bytes of a file that is written already are durable.
+Status SyncFile(const std::string& path);
+
 // Leaves the database in one synced file with nothing beside it. Nobody else has it open. An error: it may not be renamed yet.
 Status SealDatabase(const std::string& path);
 

@@ -151,14 +151,12 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
   store->lock_ = *std::move(locked);
   TRY(FinishRepair(paths));
   TRY(RefuseLostIndex(paths));
-  auto index = Index::Open(paths.index());
+  auto index = Index::Open(paths.index());  // makes the names in this directory durable, its own and the lock's
   if (!index.ok() && index.error().code == ErrorCode::kCorrupt) {
     return Error{ErrorCode::kCorrupt, index.error().message + ": `pare fsck --repair --store " + paths.root + "` saves what can be read"};
   }
   if (!index.ok()) return index.error();
   store->index_ = *std::move(index);
-  // The index's own name and the lock's, before anything is acknowledged.
-  TRY(SyncDirectory(paths.root));
   store->index_ = NewReservedIndex(std::move(store->index_), store->reserve_);
   RemoveLeftovers(paths.tmp());
   store->blobs_ = OpenBlobDirectory(paths);

@@ -67,6 +67,7 @@ TEST_F(PublishedTest, GammaAndBetaAreANormsWeightAndBias) {
   auto fitted = Fit(file);
   ASSERT_TRUE(fitted.ok()) << fitted.error().message;
   ExpectOurs(fitted->tensors);
+  EXPECT_THAT(fitted->notes, Contains(HasSubstr("gamma and beta"))) << "without a note the file itself would be stored";
 }
 
 TEST_F(PublishedTest, BuffersAndHeadsOfOtherTasksAreLeftOut) {

@@ -38,8 +38,4 @@ class Logits {
   model::Tensor tensor_;
 };
 
-// IEEE 754 binary16, nearest, ties to even.
-uint16_t HalfOf(float value);
-float FloatOf(uint16_t half);
-
 }  // namespace pare::runner

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "model/half.h"
 #include "tests/worker/runner/fixture.h"
 #include "worker/runner/evaluation.h"
 #include "worker/runner/logits.h"
@@ -11,6 +12,9 @@
 
 namespace pare::runner {
 namespace {
+
+using model::FloatOf;
+using model::HalfOf;
 
 class DistillTest : public RunnerTest {
  protected:
