@@ -21,17 +21,17 @@ Result<Json> Service::Collect(const Json& args) {
     ASSIGN_OR_RETURN(options.young_ms, IntField(args, "young_ms"));
     if (options.young_ms < 0) return Error{ErrorCode::kInvalid, "field 'young_ms' is negative"};
   }
-  if (backend_.store.empty()) return Error{ErrorCode::kConflict, "this coordinator has no store directory, so there is nothing to collect"};
+  if (backend_.collectable == nullptr) return Error{ErrorCode::kConflict, "this coordinator has no store directory, so there is nothing to collect"};
   // What this turn has applied so far counts as well.
   TRY(Flush());
   ASSIGN_OR_RETURN(storage::StoredState stored, backend_.index->Load());
-  storage::StorePaths paths(backend_.store);
-  ASSIGN_OR_RETURN(storage::BlobListing listing, storage::ListBlobs(paths));
-  storage::GcPlan plan = storage::PlanGc(stored, listing.blobs, options, storage::ManifestReader(paths));
+  storage::CollectableBlobs& blobs = *backend_.collectable;
+  ASSIGN_OR_RETURN(storage::BlobListing listing, blobs.List());
+  storage::GcPlan plan = storage::PlanGc(stored, listing.blobs, options, [&](const storage::BlobFile& file) { return blobs.Manifest(file); });
   Json result = storage::ToJson(plan);
   result["dry_run"] = dry_run;
   if (dry_run) return result;
-  ASSIGN_OR_RETURN(storage::MaintenanceLock alone, storage::MaintenanceLock::TakeAlone(paths));
+  ASSIGN_OR_RETURN(auto removal, blobs.Begin());
   std::map<Digest, storage::ArtifactRow*> rows;
   for (storage::ArtifactRow& row : stored.artifacts) rows[row.digest] = &row;
   for (const Digest& digest : plan.artifacts) {
@@ -40,7 +40,7 @@ Result<Json> Service::Collect(const Json& args) {
   }
   Apply(ArtifactsCollected{plan.artifacts});
   TRY(Flush());
-  ASSIGN_OR_RETURN(storage::GcResult done, storage::ExecuteGc(paths, plan, alone));
+  ASSIGN_OR_RETURN(storage::GcResult done, removal->Remove(plan));
   result["removed_blobs"] = done.removed.blobs;
   result["removed_bytes"] = done.removed.bytes;
   result["left_alone"] = done.changed;

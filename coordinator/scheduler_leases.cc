@@ -127,6 +127,8 @@ void Scheduler::OnAgent(const PeerId& peer, const SnapshotTaken& snapshot) {
   if (step == nullptr) return AnswerOld(peer, snapshot.lease, "snapshot_taken", "");
   if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
   Confirm(*step->hold);
+  // Not in the store any more (Service): nothing to resume from, so nothing is acknowledged. The worker repeats it until its next.
+  if (snapshot.blob.is_none()) return;
   TakeSnapshot(*step, snapshot.sequence, snapshot.blob, snapshot.position);
   Acknowledge(peer, snapshot.lease, "snapshot_taken", snapshot.sequence);
 }

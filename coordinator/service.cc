@@ -45,7 +45,10 @@ Result<std::unique_ptr<Service>> Service::Open(const std::string& root, const Se
   ASSIGN_OR_RETURN(auto store, storage::Store::Open(root));
   auto clock = std::make_unique<SystemClock>();
   Backend backend{&store->index(), &store->blobs(), clock.get(), root};
+  auto collectable = storage::CollectableDirectory(store->paths());
+  backend.collectable = collectable.get();
   std::unique_ptr<Service> service(new Service(backend, options, std::move(store), std::move(clock)));
+  service->collectable_ = std::move(collectable);
   TRY(service->Start());
   return service;
 }
@@ -89,6 +92,16 @@ Reply Service::Handle(const Request& request) {
 void Service::Receive(const PeerId& peer, const Message& message) {
   if (auto* request = std::get_if<Request>(&message)) return OnRequest(peer, *request);
   if (auto* finished = std::get_if<StepFinished>(&message)) return CheckFinished(peer, *finished);
+  if (auto* snapshot = std::get_if<SnapshotTaken>(&message); snapshot != nullptr && IsGone(snapshot->blob)) {
+    SnapshotTaken without = *snapshot;
+    without.blob = Digest();
+    return Apply(FromAgent{peer, std::move(without)});
+  }
+  if (auto* released = std::get_if<Released>(&message); released != nullptr && IsGone(released->snapshot)) {
+    Released without = *released;
+    without.snapshot = Digest();
+    return Apply(FromAgent{peer, std::move(without)});
+  }
   if (auto* aborted = std::get_if<StepAborted>(&message); aborted != nullptr && aborted->error_class == "corrupt") {
     CheckInputs(aborted->lease.step);
   }
@@ -241,11 +254,16 @@ Result<Event> Service::SubmitOf(const Caller& caller, const Json& args) {
 
 // ---- what the rows say and what the store holds ----
 
+bool Service::IsGone(const Digest& blob) {
+  if (blob.is_none()) return false;
+  auto there = backend_.blobs->Contains(blob);
+  return there.ok() && !*there;  // a store that cannot be read just now has lost nothing
+}
+
 bool Service::Present(const Digest& artifact, const ArtifactRecord& record, bool thoroughly) {
   auto missing = [&](const Digest& digest) {
-    // A store that cannot be read just now has lost nothing.
-    auto there = backend_.blobs->Contains(digest);
-    if (!there.ok() || !*there || !thoroughly) return there.ok() && !*there;
+    if (IsGone(digest)) return true;
+    if (!thoroughly) return false;
     auto bytes = backend_.blobs->Get(digest);
     return !bytes.ok() && bytes.error().code == ErrorCode::kCorrupt;
   };
@@ -281,8 +299,7 @@ void Service::CheckFinished(const PeerId& peer, const StepFinished& finished) {
     for (const auto& [role, blob] : artifact->blobs) needed.push_back(blob.digest);
   }
   for (const Digest& digest : needed) {
-    auto there = backend_.blobs->Contains(digest);
-    if (there.ok() && !*there) missing = digest.brief();
+    if (IsGone(digest)) missing = digest.brief();
   }
   if (missing.empty()) return Apply(FromAgent{peer, finished});
   Apply(BadResult{peer, finished, "the worker says it is done, but blob " + missing + " is not in the store"});

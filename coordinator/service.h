@@ -13,6 +13,7 @@
 
 #include "coordinator/queries.h"
 #include "coordinator/scheduler.h"
+#include "storage/gc.h"
 #include "storage/store.h"
 
 namespace pare::coordinator {
@@ -28,6 +29,7 @@ struct Backend {
   storage::BlobStore* blobs = nullptr;
   const Clock* clock = nullptr;
   std::string store;  // directory, for agents on this host; empty: none
+  storage::CollectableBlobs* collectable = nullptr;  // null: there is no collection
 };
 
 class Service {
@@ -71,6 +73,7 @@ class Service {
   // Finished steps among `keys` whose artifacts are gone run again.
   // `thoroughly`: also those whose bytes are damaged.
   void CheckArtifacts(const std::vector<StepKey>& keys, bool thoroughly = false);
+  bool IsGone(const Digest& blob);
   bool Present(const Digest& artifact, const ArtifactRecord& record, bool thoroughly);
   // collect.cc: request gc.
   Result<Json> Collect(const Json& args);
@@ -80,6 +83,7 @@ class Service {
 
   std::unique_ptr<storage::Store> store_;  // of Open
   std::unique_ptr<Clock> clock_;           // of Open
+  std::unique_ptr<storage::CollectableBlobs> collectable_;  // of Open
   Backend backend_;
   Scheduler scheduler_;
   Actions pending_;

@@ -1,7 +1,9 @@
 #include "storage/gc.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
+#include <utility>
 
 namespace pare::storage {
 namespace {
@@ -55,6 +57,7 @@ class Planner {
     for (const JobRow& job : state_.jobs) KeepNamed(job.resolved, "datasets and weights of jobs");
     for (const StepRow& step : state_.steps) KeepNamed(step.spec, "named by steps");
     KeepOnTheirWay();
+    open_since_ = OpenSince();
     for (const BlobFile& file : files_) Decide(file);
     return std::move(plan_);
   }
@@ -77,7 +80,7 @@ class Planner {
     for (const JobStepRow& in_job : state_.job_steps) by_job_[in_job.job].push_back(&in_job);
     for (const JobRow& job : state_.jobs) ReadJob(job);
     for (const AttemptRow& attempt : state_.attempts) {
-      if (attempt.outcome == "running") running_.insert(attempt.key);
+      if (attempt.outcome == "running") running_.emplace(attempt.key, attempt.started_ms);
     }
   }
 
@@ -174,14 +177,32 @@ class Planner {
     }
   }
 
+  // A worker stores a snapshot and reports it then, snapshots of a step in order: what was put before the newest that is known of
+  // every running step is none that is still to be reported.
+  int64_t OpenSince() const {
+    std::map<Digest, int64_t> put;
+    for (const BlobFile& file : files_) put.emplace_hint(put.end(), file.digest, file.put_ms);
+    std::map<StepKey, int64_t> known = running_;
+    for (const SnapshotRow& snapshot : state_.snapshots) {
+      auto step = known.find(snapshot.key);
+      auto at = put.find(snapshot.blob);
+      if (step != known.end() && at != put.end()) step->second = std::max(step->second, at->second);
+    }
+    int64_t since = std::numeric_limits<int64_t>::max();
+    for (const auto& [key, at] : known) since = std::min(since, at);
+    return since;
+  }
+
   void Decide(const BlobFile& file) {
     auto kept = kept_.find(file.digest);
     auto dropped = dropped_.find(file.digest);
     // Put again since a row let go of it, or not named yet.
     bool open = dropped == dropped_.end() || file.put_ms > dropped->second.created_ms;
-    bool young = open && options_.now_ms - file.put_ms < options_.young_ms;
-    if (kept != kept_.end() || young) {
-      GcTally& tally = plan_.kept[kept != kept_.end() ? kept->second : "put a short while ago"];
+    const char* keep = kept != kept_.end() ? kept->second : nullptr;
+    if (keep == nullptr && open && options_.now_ms - file.put_ms < options_.young_ms) keep = "put a short while ago";
+    if (keep == nullptr && open && file.put_ms >= open_since_) keep = "perhaps a snapshot on its way";
+    if (keep != nullptr) {
+      GcTally& tally = plan_.kept[keep];
       ++tally.blobs;
       tally.bytes += file.bytes;
       return;
@@ -207,7 +228,9 @@ class Planner {
   std::map<StepKey, const StepRow*> steps_;
   std::map<std::string, std::vector<const JobStepRow*>> by_job_;
   std::set<Digest> registered_;
-  std::set<StepKey> named_, needed_, retained_, running_;
+  std::set<StepKey> named_, needed_, retained_;
+  std::map<StepKey, int64_t> running_;  // since when
+  int64_t open_since_ = 0;
   std::map<StepKey, std::string> let_go_;
   std::map<Digest, const char*> kept_;
   std::map<Digest, Dropped> dropped_;
@@ -233,6 +256,37 @@ std::function<std::optional<Artifact>(const BlobFile&)> ManifestReader(const Sto
     return *std::move(artifact);
   };
 }
+
+namespace {
+
+class DirectoryRemoval : public CollectableBlobs::Removal {
+ public:
+  DirectoryRemoval(const StorePaths& paths, MaintenanceLock alone) : paths_(paths), alone_(std::move(alone)) {}
+  Result<GcResult> Remove(const GcPlan& plan) override { return ExecuteGc(paths_, plan, alone_); }
+
+ private:
+  StorePaths paths_;
+  MaintenanceLock alone_;
+};
+
+class DirectoryOfBlobs : public CollectableBlobs {
+ public:
+  explicit DirectoryOfBlobs(const StorePaths& paths) : paths_(paths), manifest_(ManifestReader(paths)) {}
+  Result<BlobListing> List() override { return ListBlobs(paths_); }
+  std::optional<Artifact> Manifest(const BlobFile& file) override { return manifest_(file); }
+  Result<std::unique_ptr<Removal>> Begin() override {
+    ASSIGN_OR_RETURN(MaintenanceLock alone, MaintenanceLock::TakeAlone(paths_));
+    return std::unique_ptr<Removal>(std::make_unique<DirectoryRemoval>(paths_, std::move(alone)));
+  }
+
+ private:
+  StorePaths paths_;
+  std::function<std::optional<Artifact>(const BlobFile&)> manifest_;
+};
+
+}  // namespace
+
+std::unique_ptr<CollectableBlobs> CollectableDirectory(const StorePaths& paths) { return std::make_unique<DirectoryOfBlobs>(paths); }
 
 Result<GcResult> ExecuteGc(const StorePaths& paths, const GcPlan& plan, const MaintenanceLock&) {
   GcResult result;

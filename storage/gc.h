@@ -8,6 +8,8 @@
 //   inputs                datasets and weights of jobs; blobs that steps name in their parameters
 //   evidence              evaluations, decisions and tables: small, and what reports are made of. Manifests, always
 //   a result on its way   a blob that a manifest names whose step is running: its worker is about to report it
+//   a snapshot on its way an unnamed blob put since the newest snapshot of a running step that is known, or since the step's
+//                         start: its worker may be about to report it, however long the coordinator was away
 //   youth                 a blob put less than `young_ms` ago that no row names yet (or that was put again since a row let go
 //                         of it): somebody may be about to name it
 // Retention looks at finished jobs only: recipe `keep: {policy, count, pinned}`. "best": the first `count` of the decision's
@@ -18,11 +20,12 @@
 // what they are) and is marked; its step runs again when a job needs the checkpoint. Order: the marks are committed, and only
 // then are files removed; a crash in between leaves files that the next collection removes.
 //
-// PlanGc is pure. ExecuteGc belongs to the process that holds the store's lock, or its coordinator.
+// PlanGc is pure. Removing belongs to the process that holds the store's lock, or its coordinator.
 #pragma once
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -68,6 +71,24 @@ struct GcResult {
 };
 // `alone`: taken before the marks of plan.artifacts were committed.
 Result<GcResult> ExecuteGc(const StorePaths& paths, const GcPlan& plan, const MaintenanceLock& alone);
+
+// The blobs of a store as a collection sees them.
+class CollectableBlobs {
+ public:
+  // Backups and other collections are kept away while it lives. Taken before the marks of the plan are committed.
+  class Removal {
+   public:
+    virtual ~Removal() = default;
+    virtual Result<GcResult> Remove(const GcPlan& plan) = 0;
+  };
+  virtual ~CollectableBlobs() = default;
+  virtual Result<BlobListing> List() = 0;
+  // The manifest that the blob is, if it is one.
+  virtual std::optional<Artifact> Manifest(const BlobFile& file) = 0;
+  // kConflict while another holds one, or a backup runs.
+  virtual Result<std::unique_ptr<Removal>> Begin() = 0;
+};
+std::unique_ptr<CollectableBlobs> CollectableDirectory(const StorePaths& paths);
 
 // The plan for people's tools (docs/protocol.md, request gc). At most kMaxListedRemovals are listed one by one.
 inline constexpr size_t kMaxListedRemovals = 10'000;

@@ -109,7 +109,7 @@ std::string CliTest::WriteRecipe(const std::string& file, const SmallRecipe& r) 
   one-shot:
     - prune: {sparsity: 0.8}
     - retrain: {epochs: 1}
-promote: {as: )" + r.name + "}\n");
+promote: {as: )" + r.name + "}\n" + r.more);
 }
 
 Started CliTest::Start(std::vector<std::string> argv, const std::string& working_directory) const {

@@ -40,6 +40,7 @@ struct SmallRecipe {
   double learning_rate = 0.01;
   std::string iterative = "0.5";  // fraction removed in each of two rounds
   std::string train_images = "train.idx";
+  std::string more;  // lines at the end
 };
 
 class CliTest : public ::testing::Test {

@@ -91,6 +91,34 @@ TEST_F(RunTest, ChangingAVariantRunsItsNewStepsAndThePlanSaysWhich) {
   EXPECT_EQ(Ask({"plan", "changed.yaml"}, Path("store"))["to_run"], 0);
 }
 
+// The baseline is collected and a new variant reads it; what is kept, or read by nothing new, is not made again.
+TEST_F(RunTest, AfterACollectionThePlanSaysWhatIsMadeAgain) {
+  constexpr const char* kKeep = "keep: {policy: promoted, pinned: [\"one-shot/*\"]}\n";
+  WriteRecipe("kept.yaml", {.more = kKeep});
+  WriteRecipe("changed.yaml", {.iterative = "0.4", .more = kKeep});
+  ASSERT_EQ(Pare({"run", "kept.yaml", "--workers", "1"}, Path("store")).code, 0);
+  std::string digest = Pare({"digest"}, Path("store")).out;
+  EXPECT_GE(Ask({"gc", "--min-age", "0"}, Path("store"))["removed_blobs"], 3);
+  EXPECT_EQ(Pare({"fsck"}, Path("store")).code, 0);
+  EXPECT_EQ(Ask({"plan", "kept.yaml"}, Path("store"))["to_run"], 0);
+
+  std::set<std::string> planned, ran;
+  Json plan = Ask({"plan", "changed.yaml"}, Path("store"));
+  for (const Json& step : plan["steps"]) {
+    if (step["state"] == "to run") planned.insert(step["name"]);
+  }
+  EXPECT_EQ(planned.count("baseline"), 1u);
+  EXPECT_EQ(planned.count("one-shot/01-prune"), 0u);
+  EXPECT_EQ(Ask({"run", "changed.yaml", "--workers", "1"}, Path("store"))["work"]["steps_run"], planned.size());
+  Json job = Ask({"describe"}, Path("store"));
+  for (const Json& step : job["steps"]) {
+    if (!step["reused"].get<bool>()) ran.insert(step["name"]);
+  }
+  EXPECT_EQ(ran, planned);
+  EXPECT_EQ(Pare({"run", "kept.yaml", "--workers", "1"}, Path("store")).code, 0);
+  EXPECT_EQ(Pare({"digest"}, Path("store")).out, digest);
+}
+
 TEST_F(RunTest, DescribeShowsTheAttemptOfALostWorker) {
   std::string endpoint;
   Started coordinator = StartCoordinator(Path("store"), &endpoint);

@@ -207,6 +207,32 @@ TEST(ServiceTest, AWorkerThatFindsItsInputGoneHasItMadeAgain) {
   EXPECT_EQ(site.NameOf(*site.Granted("w1")), "init");
 }
 
+// A collection or a lost disk took it before its report came. The worker's next one counts.
+TEST(ServiceTest, ASnapshotThatIsNotInTheStoreIsNeitherKeptNorAcknowledged) {
+  ServiceSite site;
+  site.Join("w1");
+  site.Submit(kSmallRecipe);
+  Lease lease = site.Granted("w1")->lease;
+  auto blob = [&] { return site.service->scheduler().state().FindStep(lease.step)->snapshot.OrDefault().blob; };
+  Digest first = *site.blobs.Put(std::string_view("first")), second = *site.blobs.Put(std::string_view("second"));
+  site.blobs.lost.insert(first);
+  site.sent.clear();
+  site.Say("w1", SnapshotTaken{lease, 1, first, {{"epoch", 1}}});
+  EXPECT_EQ(LastSent<Ack>(site.sent, "w1"), nullptr);
+  EXPECT_TRUE(blob().is_none());
+  site.Say("w1", SnapshotTaken{lease, 2, second, {{"epoch", 2}}});
+  ASSERT_NE(LastSent<Ack>(site.sent, "w1"), nullptr);
+  EXPECT_EQ(LastSent<Ack>(site.sent, "w1")->sequence, 2);
+  EXPECT_EQ(blob(), second);
+  // Given back with one that is gone: the one before it stays.
+  site.Say("w1", Released{lease, first, {{"epoch", 3}}, 5});
+  EXPECT_EQ(blob(), second);
+  // The lease is over: its worker hears so all the same.
+  site.sent.clear();
+  site.Say("w1", SnapshotTaken{lease, 3, first, {{"epoch", 3}}});
+  EXPECT_NE(LastSent<Stale>(site.sent, "w1"), nullptr);
+}
+
 TEST(ServiceTest, AStoreThatCannotBeReadJustNowHasLostNothing) {
   class Unreadable : public storage::BlobStore {
    public:

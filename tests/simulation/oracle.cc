@@ -50,7 +50,7 @@ void Oracle::Expect(const recipes::ResolvedRecipe& recipe) {
 
 // ---- messages ----
 
-void Oracle::Arrives(const PeerId& peer, bool to_server, std::string_view bytes) {
+void Oracle::Arrives(const PeerId& peer, bool to_server, std::string_view bytes, const State* state) {
   std::string_view type = TypeIn(bytes);
   bool report = type == "step_finished" || type == "step_aborted" || type == "released" || type == "snapshot_taken";
   bool answer = (type == "ack" && !IsHeartbeatAck(bytes)) || type == "stale" || type == "welcome";
@@ -60,12 +60,25 @@ void Oracle::Arrives(const PeerId& peer, bool to_server, std::string_view bytes)
   if (auto* m = std::get_if<StepFinished>(&*message)) Reported(m->lease, peer);
   if (auto* m = std::get_if<StepAborted>(&*message)) Reported(m->lease, peer);
   if (auto* m = std::get_if<Released>(&*message)) Reported(m->lease, peer);
-  if (auto* m = std::get_if<SnapshotTaken>(&*message)) arrived_snapshots_.emplace(std::pair(m->lease, m->sequence), SnapshotEpoch(m->lease.step, m->blob));
+  if (auto* m = std::get_if<SnapshotTaken>(&*message)) SnapshotArrives(*m, state);
   if (auto* m = std::get_if<Stale>(&*message)) Answered(m->lease);
   if (auto* m = std::get_if<Welcome>(&*message)) {
     for (const Lease& lease : m->drop) Answered(lease);
   }
   if (auto* m = std::get_if<Ack>(&*message); m != nullptr && m->of != "progress" && m->of != "snapshot_taken") Answered(m->lease);
+}
+
+void Oracle::SnapshotArrives(const SnapshotTaken& snapshot, const State* state) {
+  if (*blobs_.Contains(snapshot.blob)) {
+    arrived_snapshots_.emplace(std::pair(snapshot.lease, snapshot.sequence), SnapshotEpoch(snapshot.lease.step, snapshot.blob));
+    return;
+  }
+  // Collected: no harm if the lease is over. Where the clock of the store's files jumps, a collection cannot know better.
+  const Step* step = state == nullptr ? nullptr : state->FindStep(snapshot.lease.step);
+  bool held = step != nullptr && step->hold && step->hold->epoch == snapshot.lease.epoch;
+  if (held && scenario_.wall_jumps == 0 && std::pair(snapshot.lease.epoch, snapshot.sequence) > step->snapshot.OrDefault().order) {
+    Fail("step " + snapshot.lease.step.brief() + ": its snapshot was collected before the report of it arrived");
+  }
 }
 
 void Oracle::Reported(const Lease& lease, const PeerId& peer) {
@@ -139,13 +152,40 @@ void Oracle::OnGrant(const PeerId& peer, const Grant& grant, const State& state)
 // ---- after every turn ----
 
 void Oracle::AfterTurn(const coordinator::Service& service) {
-  if (service.blocked()) return;  // nothing of this is durable or told
   const State& state = service.scheduler().state();
+  NoteCollected(state);
+  if (service.blocked()) return;  // nothing of this is durable or told
   CheckSteps(state);
   CheckFacts(state);
   CheckCounters(state);
   CheckPlacement(state);
   CheckModels(state);
+}
+
+void Oracle::Collecting(const storage::GcPlan& plan, const State& state) {
+  for (const Digest& artifact : plan.artifacts) NoteCollected(artifact, state.artifacts.at(artifact).key);
+}
+
+void Oracle::NoteCollected(const Digest& artifact, const StepKey& key) {
+  if (!collected_.insert(artifact).second) return;
+  ++times_collected_[key];
+  snapshots_.erase(key);
+}
+
+void Oracle::NoteCollected(const State& state) {
+  for (const auto& [digest, artifact] : state.artifacts) {
+    if (artifact.collected) NoteCollected(digest, artifact.key);
+    else collected_.erase(digest);
+  }
+}
+
+void Oracle::CheckInStore(const State& state, const StepKey& key, const std::string& whose) {
+  const Step* step = state.FindStep(key);
+  const coordinator::ArtifactRecord* record = state.ArtifactOf(key);
+  if (record == nullptr || record->collected || !*blobs_.Contains(step->artifact)) return Fail(whose + " is not in the store");
+  for (const auto& [role, blob] : record->blobs) {
+    if (!*blobs_.Contains(blob)) Fail(whose + " without its blob " + role);
+  }
 }
 
 void Oracle::CheckSteps(const State& state) {
@@ -169,12 +209,19 @@ void Oracle::CheckStep(const State& state, const Step& step) {
   auto running = std::count_if(step.attempts().begin(), step.attempts().end(), [](const auto& a) { return a.outcome == "running"; });
   if (running != (step.hold ? 1 : 0)) Fail(name + " has " + std::to_string(running) + " running attempts and " + (step.hold ? "a" : "no") + " lease");
   auto done = std::count_if(step.attempts().begin(), step.attempts().end(), [](const auto& a) { return a.outcome == "done"; });
-  if (done > 1) Fail(name + ": two attempts committed it");
+  auto collected = times_collected_.find(step.key);
+  if (done > 1 + (collected == times_collected_.end() ? 0 : collected->second)) Fail(name + ": two attempts committed it");
+  if (step.hold && step.hold->revoked) revoked_.insert({step.key, step.hold->epoch});
   if (step.state == StepState::kReady || step.state == StepState::kRunning || step.state == StepState::kDone) {
     for (const auto& [role, input] : step.inputs) {
       const Step* from = state.FindStep(input);
-      if (from == nullptr || from->state != StepState::kDone) Fail(name + " is " + std::string(ToString(step.state)) + " before its input " + role + " is done");
+      bool was_done = step.state == StepState::kDone && WasCollected(input);
+      if (from == nullptr || (from->state != StepState::kDone && !was_done)) Fail(name + " is " + std::string(ToString(step.state)) + " before its input " + role + " is done");
+      else if (step.state != StepState::kDone && !(step.hold && step.hold->revoked)) CheckInStore(state, input, name + ": its input " + role);
     }
+  }
+  for (const auto& attempt : step.attempts()) {
+    if (attempt.error_class == "corrupt" && revoked_.count({step.key, attempt.epoch}) == 0) Fail(name + " failed: " + attempt.message);
   }
   if (step.state != StepState::kDone) return;
   auto expected = expected_.find(step.key);
@@ -182,10 +229,8 @@ void Oracle::CheckStep(const State& state, const Step& step) {
   bool fewer = expected == expected_.end() && *step.kind == "promote";
   if (!fewer && (expected == expected_.end() || expected->second != step.artifact)) return Fail(name + " left another artifact than an undisturbed run");
   const coordinator::ArtifactRecord* record = state.ArtifactOf(step.key);
-  if (record == nullptr || !*blobs_.Contains(step.artifact)) return Fail(name + ": its artifact is not in the store");
-  for (const auto& [role, blob] : record->blobs) {
-    if (!*blobs_.Contains(blob)) Fail(name + ": its blob " + role + " is not in the store");
-  }
+  if (record == nullptr || !record->collected) return CheckInStore(state, step.key, name + ": its artifact");
+  if (!*blobs_.Contains(step.artifact)) Fail(name + ": its manifest is not in the store");
 }
 
 void Oracle::CheckFacts(const State& state) {
@@ -194,7 +239,8 @@ void Oracle::CheckFacts(const State& state) {
   }
   for (const auto& [key, lease] : finished_) {
     const Step* step = state.FindStep(key);
-    if (step == nullptr || step->state != StepState::kDone) Fail("step " + key.brief() + " was acknowledged as finished and is not done");
+    bool given_up = WasCollected(key) && state.artifacts.count(expected_.at(key)) != 0;  // its results stay, whether or not it is made again
+    if (step == nullptr || (step->state != StepState::kDone && !given_up)) Fail("step " + key.brief() + " was acknowledged as finished and is not done");
   }
   for (const auto& [key, epoch] : snapshots_) {
     const Step* step = state.FindStep(key);
@@ -244,10 +290,21 @@ void Oracle::CheckModels(const State& state) {
     std::set<std::string> decisions;
     for (size_t i = 0; i < model.versions.size(); ++i) {
       if (model.versions[i].version != static_cast<int64_t>(i) + 1) Fail("versions of " + name + " are not counted one by one");
-      if (!*blobs_.Contains(model.versions[i].artifact)) Fail("version of " + name + " without its artifact");
+      auto record = state.artifacts.find(model.versions[i].artifact);
+      if (record == state.artifacts.end()) Fail("version of " + name + " of an unknown artifact");
+      else CheckVersion(record->second, model.versions[i].artifact, name);
       std::string decision = model.versions[i].evidence.value("decision", "");
       if (!decision.empty() && !decisions.insert(model.versions[i].job + decision).second) Fail("one decision made two versions of " + name);
     }
+  }
+}
+
+// Its step may be under way once more; the blobs are there all the same.
+void Oracle::CheckVersion(const coordinator::ArtifactRecord& record, const Digest& artifact, const std::string& model) {
+  if (record.collected) Fail("a version of " + model + " was collected");
+  if (!*blobs_.Contains(artifact)) Fail("version of " + model + " without its artifact");
+  for (const auto& [role, blob] : record.blobs) {
+    if (!*blobs_.Contains(blob)) Fail("version of " + model + " without its blob " + role);
   }
 }
 

@@ -25,9 +25,12 @@ class Oracle {
   void Submitted(const std::string& job, const std::string& recipe_name) { jobs_[job] = recipe_name; }
   void Promoted(const std::string& model, int64_t version) { promoted_.emplace(model, version); }
 
-  void Arrives(const PeerId& peer, bool to_server, std::string_view bytes);
+  // `state`: of the coordinator, null while there is none.
+  void Arrives(const PeerId& peer, bool to_server, std::string_view bytes, const coordinator::State* state);
   void CoordinatorSends(const PeerId& peer, std::string_view bytes, const coordinator::State& state);
   void AfterTurn(const coordinator::Service& service);
+  // The coordinator is about to remove blobs.
+  void Collecting(const storage::GcPlan& plan, const coordinator::State& state);
   // `whole`: what it knew was durable.
   void CoordinatorDied(const coordinator::State& state, bool whole);
   void CoordinatorStarted(const coordinator::State& state);
@@ -46,6 +49,11 @@ class Oracle {
  private:
   void Reported(const Lease& lease, const PeerId& peer);
   void Answered(const Lease& lease);
+  void SnapshotArrives(const SnapshotTaken& snapshot, const coordinator::State* state);
+  void NoteCollected(const Digest& artifact, const StepKey& key);
+  void NoteCollected(const coordinator::State& state);
+  bool WasCollected(const StepKey& key) const { return times_collected_.count(key) != 0; }
+  void CheckInStore(const coordinator::State& state, const StepKey& key, const std::string& whose);
   void OnAck(const PeerId& peer, const Ack& ack, const coordinator::State& state);
   void OnGrant(const PeerId& peer, const Grant& grant, const coordinator::State& state);
   void CheckSteps(const coordinator::State& state);
@@ -54,6 +62,7 @@ class Oracle {
   void CheckCounters(const coordinator::State& state);
   void CheckPlacement(const coordinator::State& state);
   void CheckModels(const coordinator::State& state);
+  void CheckVersion(const coordinator::ArtifactRecord& record, const Digest& artifact, const std::string& model);
   void CheckMetrics(const coordinator::State& state);
   int64_t SnapshotEpoch(const StepKey& key, const Digest& snapshot);
 
@@ -79,6 +88,11 @@ class Oracle {
   std::set<PeerId> dead_;
   std::map<std::pair<Lease, int64_t>, int64_t> arrived_snapshots_;  // by sequence: their epoch
   int64_t newest_epoch_ = 0;
+  std::set<Lease> revoked_;  // leases that were asked back: what their steps read may be gone
+
+  // Of collections: artifacts without blobs now, and how often each step's was given up so far. It may be made again.
+  std::set<Digest> collected_;
+  std::map<StepKey, int> times_collected_;
 
   // Of the present coordinator process.
   int64_t stale_sent_ = 0, lost_before_ = 0;

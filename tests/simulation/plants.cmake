@@ -90,3 +90,29 @@ plant(lost_without_a_count coordinator/scheduler_leases.cc
   "lost leases are not counted"
   [==[++state_.counters.leases_lost;]==]
   [==[if (!PLANTED) ++state_.counters.leases_lost;]==])
+
+plant(gc_forgets_jobs storage/gc.cc
+  "a collection takes what steps of unfinished jobs read"
+  [==[if (Unfinished(job)) {]==]
+  [==[if (Unfinished(job) && !PLANTED) {]==])
+
+plant(gc_takes_results_on_their_way storage/gc.cc
+  "a collection takes a result whose report has not arrived yet"
+  [==[if (running_.empty()) return;]==]
+  [==[if (running_.empty() || PLANTED) return;]==])
+
+plant(gc_takes_snapshots_on_their_way storage/gc.cc
+  "a collection takes a snapshot whose report has not arrived yet"
+  [==[if (keep == nullptr && open && file.put_ms >= open_since_)]==]
+  [==[if (!PLANTED && keep == nullptr && open && file.put_ms >= open_since_)]==])
+
+plant(gc_forgets_versions storage/gc.cc
+  "a collection takes the checkpoints of the model registry"
+  [==[if (registered_.count(row.digest) != 0)]==]
+  [==[if (!PLANTED && registered_.count(row.digest) != 0)]==])
+
+plant(gc_removes_before_the_marks coordinator/collect.cc
+  "files are removed before it is durable that they may be"
+  [==[  Apply(ArtifactsCollected{plan.artifacts});]==]
+  [==[  if (PLANTED) (void)removal->Remove(plan);
+  Apply(ArtifactsCollected{plan.artifacts});]==])

@@ -53,7 +53,7 @@ Result<std::unique_ptr<CoordinatorProcess>> CoordinatorProcess::Start(const Part
   options.config.lease_timeout = parts.scenario.lease_timeout;
   // With every other seed a restart plans one job a turn, as with very large queues.
   if (parts.scenario.seed % 2 == 0) options.config.planned_at_once = 1;
-  ASSIGN_OR_RETURN(process->service_, coordinator::Service::Create({&parts.index, &parts.blobs, &parts.clock, "/store"}, options));
+  ASSIGN_OR_RETURN(process->service_, coordinator::Service::Create({&parts.index, &parts.blobs, &parts.clock, "/store", &parts.blobs}, options));
   parts.loaded(process->state());
   // A turn takes what has come within a few milliseconds.
   process->transport_ = parts.network.Listen([p = process.get()] { p->WakeAt(p->timeline_.now() + Millis(2)); });

@@ -1,5 +1,6 @@
 #include "tests/simulation/runner.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace pare::simulation {
@@ -44,11 +45,14 @@ void SimulatedRunner::Start(const worker::Assignment& assignment) {
   ++*generation_;
   running_ = Running{.assignment = assignment, .work = WorkOf(assignment.key, assignment.spec, parts_.scenario.scale), .began = parts_.timeline.now()};
   for (const auto& [role, artifact] : assignment.inputs) {
-    if (!storage::GetArtifact(parts_.blobs, artifact).ok()) return Fail("corrupt", "input " + role + " is not in the store");
+    auto input = storage::GetArtifact(parts_.blobs, artifact);
+    bool whole = input.ok() && std::all_of(input->blobs.begin(), input->blobs.end(), [&](const auto& blob) { return *parts_.blobs.Contains(blob.second.digest); });
+    if (!whole) return Fail("corrupt", "input " + role + " is not in the store");
   }
   if (!assignment.snapshot.is_none()) {
     auto bytes = parts_.blobs.Get(assignment.snapshot);
-    auto resumed = bytes.ok() ? ReadSnapshot(assignment.key, bytes->text()) : std::nullopt;
+    if (!bytes.ok()) return Fail("corrupt", "its snapshot is not in the store");
+    auto resumed = ReadSnapshot(assignment.key, bytes->text());
     if (!resumed) return parts_.problem("step " + assignment.key.brief() + " is to resume from a snapshot that is not its own");
     running_->epoch = resumed->epoch;
     running_->link = resumed->link;

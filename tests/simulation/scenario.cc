@@ -78,6 +78,12 @@ Scenario ScenarioOf(uint64_t seed) {
   s.worker_stops = draw.Sometimes(3);
   s.requests = draw.Sometimes(8);
   s.hangs = draw.SometimesUpto(0.5);
+  s.collections = draw.Sometimes(5);
+  for (PlannedJob& job : s.jobs) {
+    static const char* const kKeep[] = {"all", "promoted", "best", "last"};
+    int policy = draw.Upto(3);
+    if (policy != 0) job.recipe += std::string("keep: {policy: ") + kKeep[policy] + (policy > 1 ? ", count: 1}\n" : "}\n");
+  }
   return s;
 }
 

@@ -32,7 +32,7 @@ struct Scenario {
   double loss = 0, duplicates = 0, reorder = 0, long_delays = 0;
   // Of everything else: how many there are until `faults_until`.
   int partitions = 0, worker_kills = 0, runner_kills = 0, coordinator_kills = 0, torn_commits = 0, full_disks = 0, stalls = 0,
-      wall_jumps = 0, worker_stops = 0, requests = 0;
+      wall_jumps = 0, worker_stops = 0, requests = 0, collections = 0;
   double hangs = 0;  // probability that a dropped step does not end
 };
 

@@ -32,12 +32,16 @@ data::DataInfo SimulatedData() {
 class Simulator {
  public:
   Simulator(uint64_t seed, bool trace)
-      : scenario_(ScenarioOf(seed)), trace_(trace), random_(seed, RandomPurpose::kTest, 3), network_(timeline_, scenario_), index_(disk_), blobs_(disk_), clock_(timeline_), oracle_(scenario_, index_, blobs_) {
+      : scenario_(ScenarioOf(seed)), trace_(trace), random_(seed, RandomPurpose::kTest, 3), network_(timeline_, scenario_), index_(disk_), clock_(timeline_), blobs_(disk_, clock_), oracle_(scenario_, index_, blobs_) {
     network_.delivered = [this](const PeerId& peer, bool to_server, std::string_view bytes) {
       history_.Update(std::to_string(timeline_.now().count()) + (to_server ? ">" : "<") + peer + " ");
       history_.Update(bytes);
       if (trace_) Trace((to_server ? peer + " → coordinator " : "coordinator → " + peer + " ") + std::string(bytes.substr(0, 400)));
-      oracle_.Arrives(peer, to_server, bytes);
+      oracle_.Arrives(peer, to_server, bytes, coordinator_ ? &coordinator_->state() : nullptr);
+    };
+    blobs_.collecting = [this](const storage::GcPlan& plan) {
+      Say("blobs are collected: " + std::to_string(plan.removals.size()) + " of " + std::to_string(plan.artifacts.size()) + " artifacts and others");
+      oracle_.Collecting(plan, coordinator_->state());
     };
     network_.server_sends = [this](const PeerId& peer, std::string_view bytes) { oracle_.CoordinatorSends(peer, bytes, coordinator_->state()); };
     client_ = std::make_unique<ClientProcess>(timeline_, network_, Duration(0.2));
@@ -54,6 +58,7 @@ class Simulator {
     outcome_.history = Digest(history_.Finish());
     outcome_.commits = index_.commits();
     outcome_.network = network_.counts();
+    outcome_.collected = blobs_.removed();
     return std::move(outcome_);
   }
 
@@ -118,6 +123,7 @@ class Simulator {
     });
     Scatter(scenario_.wall_jumps, [this] { clock_.Jump(Upto(Millis(7'200'000)) - Millis(3'600'000)); });
     Scatter(scenario_.requests, [this] { RandomRequest(); });
+    Scatter(scenario_.collections, [this] { client_->Ask("gc", random_.Below(2) == 0 ? Json({{"young_ms", 0}}) : Json::object(), [](const Reply&) {}); });
     timeline_.At(scenario_.faults_until, [this] { Heal(); });
   }
 
@@ -223,7 +229,17 @@ class Simulator {
     }
     if (!ended) return timeline_.In(Duration(5), [this] { Settle(); });
     // Whoever was cut off, stopped or dropped has time to hear of it.
-    timeline_.In(2 * scenario_.lease_timeout + Duration(20), [this] { AskForResults(); });
+    timeline_.In(2 * scenario_.lease_timeout + Duration(20), [this] { CollectAll(); });
+  }
+
+  // What is left afterwards is what reports, digests and versions need.
+  void CollectAll() {
+    if (!coordinator_) return timeline_.In(Duration(1), [this] { CollectAll(); });
+    if (scenario_.collections == 0) return AskForResults();
+    client_->Ask("gc", {{"young_ms", 0}}, [this](const Reply& reply) {
+      if (!reply.ok) oracle_.Fail("gc: " + reply.message);
+      AskForResults();
+    });
   }
 
   void AskForResults() {
@@ -293,8 +309,8 @@ class Simulator {
   Network network_;
   Disk disk_;
   DiskIndex index_;
-  DiskBlobs blobs_;
   SimClock clock_;
+  DiskBlobs blobs_;
   Oracle oracle_;
   Sha256 history_;
   std::unique_ptr<CoordinatorProcess> coordinator_;

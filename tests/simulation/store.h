@@ -1,14 +1,18 @@
 // What outlives the processes of a simulation: the real Index on a database in memory, and blobs. A full disk refuses both;
-// a torn commit ends the process just before or just after the transaction.
+// a torn commit ends the process just before or just after the transaction. Blobs are collected as those of a directory are.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "storage/gc.h"
 #include "storage/index.h"
 #include "storage/store.h"
+#include "tests/simulation/timeline.h"
 
 namespace pare::simulation {
 
@@ -37,21 +41,32 @@ class DiskIndex : public storage::Index {
   int64_t commits_ = 0;
 };
 
-class DiskBlobs : public storage::BlobStore {
+class DiskBlobs : public storage::BlobStore, public storage::CollectableBlobs {
  public:
-  explicit DiskBlobs(Disk& disk) : disk_(disk) {}
+  DiskBlobs(Disk& disk, const Clock& clock) : disk_(disk), clock_(clock) {}
 
-  Result<Digest> Put(std::span<const std::byte> bytes) override {
-    if (disk_.full) return Error{ErrorCode::kNoSpace, "cannot write a blob: no space left on device"};
-    return inner_->Put(bytes);
-  }
+  Result<Digest> Put(std::span<const std::byte> bytes) override;
   using BlobStore::Put;
-  Result<storage::BlobView> Get(const Digest& digest) override { return inner_->Get(digest); }
-  Result<bool> Contains(const Digest& digest) override { return inner_->Contains(digest); }
+  Result<storage::BlobView> Get(const Digest& digest) override;
+  Result<bool> Contains(const Digest& digest) override { return blobs_.count(digest) != 0; }
+
+  Result<storage::BlobListing> List() override;
+  std::optional<storage::Artifact> Manifest(const storage::BlobFile& file) override;
+  Result<std::unique_ptr<Removal>> Begin() override;
+
+  std::function<void(const storage::GcPlan&)> collecting;  // about to remove
+  int64_t removed() const { return removed_; }
 
  private:
+  class Execution;
+  struct Blob {
+    std::shared_ptr<const std::string> bytes;
+    int64_t put_ms = 0;
+  };
   Disk& disk_;
-  std::unique_ptr<BlobStore> inner_ = storage::NewMemoryBlobStore();
+  const Clock& clock_;
+  std::map<Digest, Blob> blobs_;
+  int64_t removed_ = 0;
 };
 
 }  // namespace pare::simulation

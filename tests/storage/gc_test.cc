@@ -217,7 +217,7 @@ TEST_F(GcTest, AnArtifactThatAStepAdoptsStaysWithItsBlobs) {
 }
 
 TEST_F(GcTest, TheResultThatARunningStepIsAboutToReportStays) {
-  state_.attempts.push_back({.key = KeyOf("running"), .epoch = 1, .outcome = "running"});
+  state_.attempts.push_back({.key = KeyOf("running"), .epoch = 1, .started_ms = kOld + 1, .outcome = "running"});  // by a clock ahead of the files'
   for (const char* step : {"running", "other"}) {
     Digest manifest = DigestOf(std::string("manifest of ") + step);
     manifests_[manifest] = {.kind = "checkpoint", .step = KeyOf(step), .blobs = {{"checkpoint", {BlobOf(step), 1000}}}};
@@ -227,6 +227,30 @@ TEST_F(GcTest, TheResultThatARunningStepIsAboutToReportStays) {
   std::set<Digest> gone;
   for (const GcRemoval& removal : Plan().removals) gone.insert(removal.file.digest);
   EXPECT_EQ(gone, (std::set<Digest>{DigestOf("manifest of other"), BlobOf("other")}));
+}
+
+// The coordinator was away for hours, say, and its worker has gone on.
+TEST_F(GcTest, ASnapshotThatARunningStepIsAboutToReportStaysHoweverOld) {
+  state_.attempts.push_back({.key = KeyOf("running"), .epoch = 1, .started_ms = kOld, .outcome = "running"});
+  Digest known = DigestOf("known"), superseded = DigestOf("superseded"), on_its_way = DigestOf("on its way"), before = DigestOf("before");
+  AddFile(before, 1, kOld - 1);
+  AddFile(superseded, 1, kOld + 1);
+  auto gone = [this] {
+    std::set<Digest> digests;
+    for (const GcRemoval& removal : Plan().removals) digests.insert(removal.file.digest);
+    return digests;
+  };
+  EXPECT_EQ(gone(), std::set{before});
+  AddFile(known, 1, kOld + 2);
+  AddFile(on_its_way, 1, kOld + 3);
+  state_.snapshots.push_back({.key = KeyOf("running"), .blob = known, .at_ms = kOld + 3});
+  EXPECT_EQ(gone(), (std::set{before, superseded}));
+  EXPECT_EQ(Plan().kept.at("perhaps a snapshot on its way").blobs, 1);
+  // Another one that has told nothing yet.
+  state_.attempts.push_back({.key = KeyOf("other"), .epoch = 2, .started_ms = kOld + 1, .outcome = "running"});
+  EXPECT_EQ(gone(), std::set{before});
+  for (AttemptRow& attempt : state_.attempts) attempt.outcome = "done";
+  EXPECT_EQ(gone(), (std::set{before, superseded, on_its_way}));
 }
 
 TEST_F(GcTest, ACollectedArtifactIsMarkedAndNamesTheRule) {
