@@ -11,7 +11,6 @@
 #include <atomic>
 #include <bitset>
 #include <cerrno>
-#include <cstring>
 #include <map>
 #include <set>
 
@@ -89,17 +88,18 @@ class DirectoryBlobStore : public BlobStore {
       return Error{ErrorCode::kNotFound, "blob " + digest.hex() + " is not in the store " + paths_.root};
     }
     if (!state.ok()) return state.error();
-    ASSIGN_OR_RETURN(MappedFile file, MapFile(path));
     bool verified = known_.With([&](Known& known) {
       auto it = known.verified.find(digest);
       return it != known.verified.end() && it->second == *state;
     });
     if (!verified) {
-      if (DigestOf(file.bytes) != digest) {
+      ASSIGN_OR_RETURN(Digest found, DigestOfFile(path));  // also what shows whether all of it can be read, before it is mapped
+      if (found != digest) {
         return Error{ErrorCode::kCorrupt, "blob " + digest.hex() + " is damaged: " + path + " has other content than its name says"};
       }
       known_.With([&](Known& known) { known.verified[digest] = *state; });
     }
+    ASSIGN_OR_RETURN(MappedFile file, MapFile(path));
     return BlobView{file.bytes, std::move(file.keep_alive)};
   }
 
@@ -126,10 +126,7 @@ class DirectoryBlobStore : public BlobStore {
     auto state = StateOf(path);
     if (!state.ok() || state->size != static_cast<int64_t>(bytes.size())) return false;
     bool known = known_.With([&](Known& k) { return k.durable.contains(digest) && k.verified[digest] == *state; });
-    if (!known) {
-      auto file = MapFile(path);
-      if (!file.ok() || (!bytes.empty() && std::memcmp(file->bytes.data(), bytes.data(), bytes.size()) != 0)) return false;
-    }
+    if (!known && !HasBytes(path, bytes)) return false;
     if (!MarkAsPut(path, *state)) return false;
     known_.With([&](Known& k) { k.verified[digest] = *state; });
     if (known) return true;

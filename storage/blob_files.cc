@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <memory>
 
 namespace pare::storage {
 namespace {
@@ -47,7 +49,47 @@ Result<UniqueFd> Locked(const StorePaths& paths, int operation) {
   return Error{ErrorCode::kConflict, "blobs of store " + paths.root + " are in use by a backup or another collection: try again when that is over"};
 }
 
+// Calls `each` with the file's bytes, piece by piece, until it returns false.
+template <typename F>
+Status ForEachPiece(const std::string& path, F&& each) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return SystemError("cannot open " + path, errno);
+  constexpr size_t kPiece = size_t{1} << 20;
+  auto buffer = std::make_unique_for_overwrite<std::byte[]>(kPiece);
+  for (;;) {
+    ssize_t n = ::read(fd.get(), buffer.get(), kPiece);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return SystemError("cannot read " + path, errno);
+    if (n == 0 || !each(std::span<const std::byte>(buffer.get(), static_cast<size_t>(n)))) return Ok();
+  }
+}
+
 }  // namespace
+
+Result<Digest> DigestOfFile(const std::string& path) {
+  Sha256 hash;
+  TRY(ForEachPiece(path, [&](std::span<const std::byte> piece) {
+    hash.Update(piece);
+    return true;
+  }));
+  return Digest(hash.Finish());
+}
+
+bool HasBytes(const std::string& path, std::span<const std::byte> bytes) {
+  bool same = true;
+  Status read = ForEachPiece(path, [&](std::span<const std::byte> piece) {
+    same = piece.size() <= bytes.size() && std::memcmp(piece.data(), bytes.data(), piece.size()) == 0;
+    if (same) bytes = bytes.subspan(piece.size());
+    return same;
+  });
+  return read.ok() && same && bytes.empty();
+}
+
+bool BeginsWith(const std::string& path, std::string_view bytes) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string begin(bytes.size(), '\0');
+  return fd.valid() && ::pread(fd.get(), begin.data(), begin.size(), 0) == static_cast<ssize_t>(begin.size()) && begin == bytes;
+}
 
 Result<BlobListing> ListBlobs(const StorePaths& paths) {
   BlobListing listing;

@@ -6,7 +6,10 @@
 // away holds it alone and looks at that mark again. A backup holds it shared from its copy of the index to its last blob.
 #pragma once
 
+#include <cstddef>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/files.h"
@@ -24,6 +27,12 @@ struct BlobListing {
   std::vector<BlobFile> blobs;          // by digest
   std::vector<std::string> strangers;  // paths of what is not named like a blob, in order
 };
+// Of the bytes as they are read now, a megabyte at a time. Read, not mapped: where a disk is broken a mapped page ends the process.
+Result<Digest> DigestOfFile(const std::string& path);
+// Whether the file has these bytes; false also if it cannot be read.
+bool HasBytes(const std::string& path, std::span<const std::byte> bytes);
+bool BeginsWith(const std::string& path, std::string_view bytes);
+
 // An absent directory is an empty one.
 Result<BlobListing> ListBlobs(const StorePaths& paths);
 

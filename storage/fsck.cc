@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "storage/blob_files.h"
 #include "storage/gc.h"
 #include "storage/index_repair.h"
 
@@ -19,21 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kGone = "it is not in the store";
-
-// Read, not mapped: where a disk is broken a mapped page ends the process.
-Result<Digest> DigestOfFile(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return SystemError("cannot open " + path, errno);
-  std::vector<std::byte> buffer(size_t{1} << 20);
-  Sha256 hash;
-  for (;;) {
-    ssize_t n = ::read(fd.get(), buffer.data(), buffer.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return SystemError("cannot read " + path, errno);
-    if (n == 0) return Digest(hash.Finish());
-    hash.Update(std::span(buffer).first(static_cast<size_t>(n)));
-  }
-}
 
 // What this user may not read is not damaged.
 Status RefuseUnreadable(const std::string& path, int mode) {

@@ -245,11 +245,12 @@ GcPlan PlanGc(const StoredState& state, std::span<const BlobFile> files, const G
 
 std::function<std::optional<Artifact>(const BlobFile&)> ManifestReader(const StorePaths& paths) {
   return [paths](const BlobFile& file) -> std::optional<Artifact> {
-    auto mapped = MapFile(paths.blob(file.digest));
-    if (!mapped.ok()) return std::nullopt;
-    std::string_view text(reinterpret_cast<const char*>(mapped->bytes.data()), mapped->bytes.size());
-    if (!text.starts_with("{\"blobs\":")) return std::nullopt;  // canonical JSON of a manifest begins so
-    auto json = JsonText::Read(text, "manifest");
+    constexpr std::string_view kBegin = "{\"blobs\":";  // canonical JSON of a manifest begins so
+    std::string path = paths.blob(file.digest);
+    if (!BeginsWith(path, kBegin)) return std::nullopt;
+    auto text = ReadFile(path, static_cast<size_t>(kMaxManifestBytes));
+    if (!text.ok()) return std::nullopt;
+    auto json = JsonText::Read(*text, "manifest");
     if (!json.ok()) return std::nullopt;
     auto artifact = ArtifactFromText(*json);
     if (!artifact.ok()) return std::nullopt;
