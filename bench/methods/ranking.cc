@@ -1,7 +1,7 @@
 // Global ranking of a large model: time and memory (methods/selection.h). Prints one line per criterion: seconds, peak
 // resident memory, and its ratio to the bytes of weights (and of the gradients that the criterion was given).
 //
-//   bench_ranking [MILLIONS OF WEIGHTS, default 100]
+//   bench_ranking [MILLIONS OF WEIGHTS, default 100]     exits with 1 if a bar of the README is missed
 #include <sys/resource.h>
 
 #include <chrono>
@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "bench/methods/verdict.h"
 #include "methods/pruning.h"
 
 namespace pare {
@@ -55,7 +56,7 @@ bool Rank(const char* name, methods::Criterion criterion, const methods::Granula
   double bytes = 4.0 * static_cast<double>(weights.size() + gradients.size());
   std::printf("%-28s %6.2f s   peak %7.1f MB   %.3f x the bytes of %s\n", name, seconds, static_cast<double>(PeakBytes()) / 1e6, static_cast<double>(PeakBytes()) / bytes,
               gradients.empty() ? "the weights" : "weights and gradients");
-  return true;
+  return bench::Meets(bench::Bar::kAtMost, "peak memory in bytes of what it was given", static_cast<double>(PeakBytes()) / bytes, 1.2);
 }
 
 }  // namespace
@@ -70,8 +71,8 @@ int main(int argc, char** argv) {
   }
   std::vector<float> weights = Filled(millions * 1'000'000, 1), gradients;
   bool good = Rank("magnitude", methods::Criterion::kMagnitudeL1, {}, weights, gradients);
-  good = good && Rank("magnitude, blocks of 4x1", methods::Criterion::kMagnitudeL1, {methods::GranularityKind::kBlock, 0, 0, 4, 1}, weights, gradients);
+  good = Rank("magnitude, blocks of 4x1", methods::Criterion::kMagnitudeL1, {methods::GranularityKind::kBlock, 0, 0, 4, 1}, weights, gradients) && good;
   gradients = Filled(millions * 1'000'000, 2);
-  good = good && Rank("taylor", methods::Criterion::kTaylor, {}, weights, gradients);
+  good = Rank("taylor", methods::Criterion::kTaylor, {}, weights, gradients) && good;
   return good ? 0 : 1;
 }

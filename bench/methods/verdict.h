@@ -1,4 +1,4 @@
-// What two measured times say: a gain with its factor, or "no gain". Pure.
+// What measurements say: a gain with its factor, or "no gain"; a bar that is met or missed.
 #pragma once
 
 #include <cstdio>
@@ -18,6 +18,14 @@ inline std::string SpeedVerdict(double before, double after) {
   if (ratio < kNoticeable && ratio > 1 / kNoticeable) return verdict + "no gain";
   std::snprintf(text, sizeof text, "%.2fx %s", ratio >= 1 ? ratio : 1 / ratio, ratio >= 1 ? "faster" : "slower: no gain");
   return verdict + text;
+}
+
+// "bar: masked training costs 1.02 (at most 1.05): met"; whether it is.
+enum class Bar { kAtLeast, kAtMost };
+inline bool Meets(Bar kind, const char* what, double value, double bar) {
+  bool met = kind == Bar::kAtLeast ? value >= bar : value <= bar;
+  std::printf("bar: %s %.3g (at %s %.3g): %s\n", what, value, kind == Bar::kAtLeast ? "least" : "most", bar, met ? "met" : "MISSED");
+  return met;
 }
 
 }  // namespace pare::bench

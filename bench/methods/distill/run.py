@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Alternates the two sides (engine, Python, engine, …) and prints seconds per distillation epoch, with cached logits and with the
-teacher in the loop.
+teacher in the loop. Exits with 1 if a bar of bench/methods/README.md is missed.
 
     run.py BUILD_DIR [--pairs 3] [--epochs 3] [--samples 60000] [--without-python]
 """
@@ -11,6 +11,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEPS = os.environ.get("PARE_DEPS_DIR", os.path.expanduser("~/.cache/pare/deps"))
@@ -44,6 +45,7 @@ def main():
     print("| teacher | student | batch | threads | cached s/epoch | in the loop s/epoch | loop / cached (min–max) | Python cached | Python loop "
           "| Python / engine, cached (min–max) | bytes of the logits | pass over the teacher s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    bars = []
     for teacher, student, batch, threads, shards in SETTINGS:
         seconds = {"cached": [], "loop": [], "python cached": [], "python loop": []}
         size, passed = 0, []
@@ -71,6 +73,16 @@ def main():
         print(f"| {teacher} | {student} | {batch} | {threads} | {middle('cached')} | {middle('loop')} | {ratios('loop', 'cached')} | "
               f"{middle('python cached')} | {middle('python loop')} | {ratios('python cached', 'cached')} | {size} | "
               f"{statistics.median(passed):.2f} |", flush=True)
+        if teacher == student:
+            gain = statistics.median(x / y for x, y in zip(seconds["loop"], seconds["cached"]))
+            bars.append((f"{teacher} teaches itself, batch {batch}: cached logits against the teacher in the loop", gain, 1.5))
+        if (teacher, student) == ("1200,1200", "100") and seconds["python cached"]:
+            gain = statistics.median(x / y for x, y in zip(seconds["python cached"], seconds["cached"]))
+            bars.append(("1200,1200 teaches 100: cached logits against PyTorch's", gain, 1.0))
+    print()
+    for what, value, bar in bars:
+        print(f"bar: {what} {value:.2f} (at least {bar}): {'met' if value >= bar else 'MISSED'}")
+    sys.exit(0 if all(value >= bar for _, value, bar in bars) else 1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 // Rank search over the 36 linears of a MiniLM-size encoder (six layers of four 384x384, one 1536x384, one 384x1536) against
-// torch.linalg in the same process and interleaved with it: best of REPEATS rounds each. Prints one JSON line.
+// torch.linalg in the same process and interleaved with it: best of REPEATS rounds each. Prints one JSON line, then the bars of the README; exits with 1 if one is missed.
 //
 //   bench_low_rank [THREADS [REPEATS]]
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "bench/methods/verdict.h"
 #include "common/random.h"
 #include "methods/low_rank.h"
 #include "methods/ranks.h"
@@ -114,7 +115,12 @@ int Run(int threads, int repeats) {
   // Ten candidate thresholds: a search that decomposes for each of them, and one that looks them up.
   line["search_vs_svd_per_candidate"] = 10 * best["torch_svd_s"] / (best["spectra_with_factors_s"] + best["frontier_of_10_thresholds_s"]);
   std::printf("%s\n", Canonical(line).c_str());
-  return 0;
+  using bench::Bar, bench::Meets;
+  bool met = Meets(Bar::kAtLeast, "search against an SVD per candidate", line["search_vs_svd_per_candidate"], 10);
+  met = Meets(Bar::kAtMost, "seconds of the spectra", best["spectra_values_s"], 0.6) && met;
+  met = Meets(Bar::kAtMost, "seconds of the whitened scan", best["whitened_with_factors_s"], 5) && met;
+  met = Meets(Bar::kAtMost, "milliseconds of one threshold more", 100 * best["frontier_of_10_thresholds_s"], 10) && met;
+  return met ? 0 : 1;
 }
 
 }  // namespace
