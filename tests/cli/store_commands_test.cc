@@ -132,6 +132,36 @@ TEST_F(StoreCommandsTest, AnExaminationWithoutPermissionSaysSo) {
   }
 }
 
+TEST_F(StoreCommandsTest, OnAReadOnlyFileSystemQuestionsAreAnsweredAndChangesRefusedWithTheReason) {
+  std::string root = world_.root();
+  auto run = [&](std::vector<std::string> command) {
+    std::string log = scratch_ / ("out" + std::to_string(++calls_));
+    std::vector<std::string> arguments = {"/usr/bin/unshare", "--mount", "--map-root-user", "/bin/sh", "-c",
+                                          "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"", root};
+    arguments.insert(arguments.end(), command.begin(), command.end());
+    auto process = Process::Spawn({.arguments = arguments, .environment = {{"PARE_COORDINATOR", ""}}, .output_path = log});
+    if (!process.ok() || !(*process)->Wait(Millis(60'000))) return Outcome{};
+    return Outcome{(*process)->code(), ReadBytes(log)};
+  };
+  if (Outcome tried = run({"/bin/true"}); tried.code != 0) GTEST_SKIP() << "this machine lets nobody mount in a namespace of his own: " << tried.out;
+  auto pare = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), PARE_BIN_DIR "/pare");
+    arguments.insert(arguments.end(), {"--store", root});
+    return run(std::move(arguments));
+  };
+  for (std::vector<std::string> question : {std::vector<std::string>{"list"}, {"models"}, {"digest"}, {"fsck"}}) {
+    Outcome answer = pare(question);
+    EXPECT_EQ(answer.code, 0) << question[0] << ": " << answer.out;
+    EXPECT_EQ(answer.out, Pare(question).out);
+  }
+  for (std::vector<std::string> change : {std::vector<std::string>{"gc"}, {"cancel", "last"}, {"fsck", "--repair"}}) {
+    Outcome refused = pare(change);
+    EXPECT_NE(refused.code, 0) << change[0];
+    EXPECT_THAT(refused.out, HasSubstr("read-only"));
+    EXPECT_THAT(refused.out, HasSubstr(root));
+  }
+}
+
 TEST_F(StoreCommandsTest, ADryCollectionShowsBytesAndReasonsAndRemovesNothing) {
   auto blobs = OpenBlobDirectory(world_.paths());
   Digest garbage = *blobs->Put(std::string_view("garbage"));

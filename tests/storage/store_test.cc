@@ -7,12 +7,22 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/files.h"
 #include "tests/storage/files.h"
 #include "tests/storage/rows.h"
+
+// What statfs says of every file system while it is set. The linker prefers this one to the C library's.
+static int64_t pretended_magic = 0;
+extern "C" int statfs(const char* path, struct statfs* info) noexcept {
+  long code = ::syscall(SYS_statfs, path, info);
+  if (code == 0 && pretended_magic != 0) info->f_type = pretended_magic;
+  return static_cast<int>(code);
+}
 
 namespace pare::storage {
 namespace {
@@ -53,6 +63,24 @@ TEST_F(StoreTest, ACoordinatorThatHasNotAnnouncedItselfHoldsTheStoreAsWell) {
   auto store = Open();
   EXPECT_EQ(CodeOf(Store::Open(root_)), ErrorCode::kConflict);
   EXPECT_EQ(*FindCoordinator(root_), std::nullopt);
+}
+
+TEST_F(StoreTest, ANetworkFileSystemIsRefusedByItsNameAndWithWhatToDo) {
+  struct Kind {
+    int64_t magic;
+    const char* name;
+  };
+  for (Kind kind : {Kind{0x6969, "NFS"}, {0xFF534D42, "CIFS"}, {0x01021997, "9P"}, {0x00C36400, "Ceph"}}) {
+    pretended_magic = kind.magic;
+    auto store = Store::Open(root_);
+    pretended_magic = 0;
+    ASSERT_FALSE(store.ok()) << kind.name;
+    EXPECT_EQ(store.error().code, ErrorCode::kInvalid);
+    EXPECT_THAT(store.error().message, HasSubstr(std::string("network file system (") + kind.name + ")"));
+    EXPECT_THAT(store.error().message, HasSubstr("local disk"));
+    EXPECT_FALSE(std::filesystem::exists(root_ + "/index.db"));
+  }
+  EXPECT_TRUE(Store::Open(root_).ok());
 }
 
 TEST_F(StoreTest, TheLivingCoordinatorIsFound) {
