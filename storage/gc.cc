@@ -178,7 +178,8 @@ class Planner {
   }
 
   // A worker stores a snapshot and reports it then, snapshots of a step in order: what was put before the newest that is known of
-  // every running step is none that is still to be reported.
+  // every running step is none that is still to be reported. (Somebody whose lease is over may have put that one again since, so
+  // neither is later than when it became known.)
   int64_t OpenSince() const {
     std::map<Digest, int64_t> put;
     for (const BlobFile& file : files_) put.emplace_hint(put.end(), file.digest, file.put_ms);
@@ -186,7 +187,7 @@ class Planner {
     for (const SnapshotRow& snapshot : state_.snapshots) {
       auto step = known.find(snapshot.key);
       auto at = put.find(snapshot.blob);
-      if (step != known.end() && at != put.end()) step->second = std::max(step->second, at->second);
+      if (step != known.end() && at != put.end()) step->second = std::max(step->second, std::min(at->second, snapshot.at_ms));
     }
     int64_t since = std::numeric_limits<int64_t>::max();
     for (const auto& [key, at] : known) since = std::min(since, at);

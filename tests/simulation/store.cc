@@ -25,6 +25,7 @@ Result<Digest> DiskBlobs::Put(std::span<const std::byte> bytes) {
   Blob& blob = blobs_[digest];
   if (!blob.bytes) blob.bytes = std::make_shared<const std::string>(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   blob.put_ms = clock_.Wall().ms;
+  ++blob.puts;
   return digest;
 }
 

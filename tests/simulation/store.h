@@ -56,12 +56,15 @@ class DiskBlobs : public storage::BlobStore, public storage::CollectableBlobs {
 
   std::function<void(const storage::GcPlan&)> collecting;  // about to remove
   int64_t removed() const { return removed_; }
+  // Whether it was put more than once.
+  bool PutAgain(const Digest& digest) const { return blobs_.count(digest) != 0 && blobs_.at(digest).puts > 1; }
 
  private:
   class Execution;
   struct Blob {
     std::shared_ptr<const std::string> bytes;
     int64_t put_ms = 0;
+    int puts = 0;
   };
   Disk& disk_;
   const Clock& clock_;
