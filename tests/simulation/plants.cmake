@@ -96,11 +96,6 @@ plant(gc_forgets_jobs storage/gc.cc
   [==[if (Unfinished(job)) {]==]
   [==[if (Unfinished(job) && !PLANTED) {]==])
 
-plant(gc_takes_results_on_their_way storage/gc.cc
-  "a collection takes a result whose report has not arrived yet"
-  [==[if (running_.empty()) return;]==]
-  [==[if (running_.empty() || PLANTED) return;]==])
-
 plant(gc_takes_snapshots_on_their_way storage/gc.cc
   "a collection takes a snapshot whose report has not arrived yet"
   [==[if (keep == nullptr && open && file.put_ms >= open_since_)]==]
