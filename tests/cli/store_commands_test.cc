@@ -132,7 +132,7 @@ TEST_F(StoreCommandsTest, AnExaminationWithoutPermissionSaysSo) {
   }
 }
 
-TEST_F(StoreCommandsTest, OnAReadOnlyFileSystemQuestionsAreAnsweredAndChangesRefusedWithTheReason) {
+TEST_F(StoreCommandsTest, OnAReadOnlyFileSystemAnExaminationIsPossibleAndTheRestRefusedWithTheReason) {
   std::string root = world_.root();
   auto run = [&](std::vector<std::string> command) {
     std::string log = scratch_ / ("out" + std::to_string(++calls_));
@@ -149,17 +149,16 @@ TEST_F(StoreCommandsTest, OnAReadOnlyFileSystemQuestionsAreAnsweredAndChangesRef
     arguments.insert(arguments.end(), {"--store", root});
     return run(std::move(arguments));
   };
-  for (std::vector<std::string> question : {std::vector<std::string>{"list"}, {"models"}, {"digest"}, {"fsck"}}) {
-    Outcome answer = pare(question);
-    EXPECT_EQ(answer.code, 0) << question[0] << ": " << answer.out;
-    EXPECT_EQ(answer.out, Pare(question).out);
+  Outcome examined = pare({"fsck"});
+  EXPECT_EQ(examined.code, 0) << examined.out;
+  EXPECT_EQ(examined.out, Pare({"fsck"}).out);
+  for (std::vector<std::string> command : {std::vector<std::string>{"list"}, {"gc"}, {"cancel", "last"}}) {
+    Outcome refused = pare(command);
+    EXPECT_NE(refused.code, 0) << command[0];
+    EXPECT_THAT(refused.out, HasSubstr("cannot use store " + root));
+    EXPECT_THAT(refused.out, HasSubstr("the file system is read-only; a store must be writable: use another --store"));
   }
-  for (std::vector<std::string> change : {std::vector<std::string>{"gc"}, {"cancel", "last"}, {"fsck", "--repair"}}) {
-    Outcome refused = pare(change);
-    EXPECT_NE(refused.code, 0) << change[0];
-    EXPECT_THAT(refused.out, HasSubstr("read-only"));
-    EXPECT_THAT(refused.out, HasSubstr(root));
-  }
+  EXPECT_THAT(pare({"fsck", "--repair"}).out, HasSubstr("Read-only file system"));
 }
 
 TEST_F(StoreCommandsTest, ADryCollectionShowsBytesAndReasonsAndRemovesNothing) {

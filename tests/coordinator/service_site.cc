@@ -29,7 +29,7 @@ Result<bool> LosableBlobs::Contains(const Digest& digest) {
 
 void ServiceSite::Restart() {
   service.reset();
-  auto created = Service::Create({&index, &blobs, &clock, "/store"}, {.config = {}, .host = "here"});
+  auto created = Service::Create({&index, &blobs, &clock, "/store", collectable.get()}, {.config = {}, .host = "here"});
   ASSERT_TRUE(created.ok()) << created.error().message;
   service = *std::move(created);
   Turn();

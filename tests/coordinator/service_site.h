@@ -87,6 +87,7 @@ class ServiceSite {
   FakeClock clock;
   RecordingIndex index;
   LosableBlobs blobs;
+  std::unique_ptr<storage::CollectableBlobs> collectable = storage::CollectableDirectory(storage::StorePaths("/store"));
   AccuracyOf accuracy = [](const std::string&) { return 90.0; };
   std::unique_ptr<Service> service;
   std::vector<Send> sent;
