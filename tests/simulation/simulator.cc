@@ -123,7 +123,10 @@ class Simulator {
     });
     Scatter(scenario_.wall_jumps, [this] { clock_.Jump(Upto(Millis(7'200'000)) - Millis(3'600'000)); });
     Scatter(scenario_.requests, [this] { RandomRequest(); });
-    Scatter(scenario_.collections, [this] { client_->Ask("gc", random_.Below(2) == 0 ? Json({{"young_ms", 0}}) : Json::object(), [](const Reply&) {}); });
+    Scatter(scenario_.collections, [this] {
+      if (random_.Below(3) == 0) disk_.torn_collection = random_.Below(2) == 0;
+      client_->Ask("gc", random_.Below(2) == 0 ? Json({{"young_ms", 0}}) : Json::object(), [](const Reply&) {});
+    });
     timeline_.At(scenario_.faults_until, [this] { Heal(); });
   }
 
@@ -133,6 +136,7 @@ class Simulator {
     network_.Heal();
     disk_.full = false;
     disk_.torn.reset();
+    disk_.torn_collection.reset();
     give_up_ = timeline_.now() + 3 * work_ + 20 * scenario_.lease_timeout + Duration(120);
     if (!coordinator_) StartCoordinator();
     Settle();

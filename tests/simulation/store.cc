@@ -1,5 +1,7 @@
 #include "tests/simulation/store.h"
 
+#include <utility>
+
 namespace pare::simulation {
 
 Status DiskIndex::Commit(std::span<const storage::Row> rows) {
@@ -69,6 +71,9 @@ class DiskBlobs::Execution : public CollectableBlobs::Removal {
   DiskBlobs& blobs_;
 };
 
-Result<std::unique_ptr<storage::CollectableBlobs::Removal>> DiskBlobs::Begin() { return std::unique_ptr<Removal>(std::make_unique<Execution>(*this)); }
+Result<std::unique_ptr<storage::CollectableBlobs::Removal>> DiskBlobs::Begin() {
+  if (disk_.torn_collection) disk_.torn = std::exchange(disk_.torn_collection, std::nullopt);
+  return std::unique_ptr<Removal>(std::make_unique<Execution>(*this));
+}
 
 }  // namespace pare::simulation

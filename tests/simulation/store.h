@@ -20,6 +20,7 @@ struct Disk {
   bool full = false;
   // The next commit: false, the process dies before it; true, right after it.
   std::optional<bool> torn;
+  std::optional<bool> torn_collection;  // the same of the commit of the next collection
   bool dead = false;  // torn: nothing is written any more until the process is started again
 };
 
