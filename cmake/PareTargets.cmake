@@ -22,6 +22,14 @@ if(PARE_SANITIZE)
   add_link_options(-fsanitize=${PARE_SANITIZE})
 endif()
 
+# For a source that stands in for calls (mmap, read) which ThreadSanitizer's runtime makes before it is ready. By the name under which
+# this directory's targets list it.
+function(pare_without_thread_sanitizer source)
+  if(PARE_SANITIZE STREQUAL "thread")
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread)
+  endif()
+endfunction()
+
 # pare_library(NAME SOURCES … PUBLIC … PRIVATE … [PRECOMPILE <slow third-party header> …] [OWN_PRECOMPILED])
 # OWN_PRECOMPILED: the library names its precompiled headers itself, whatever PARE_PCH says.
 function(pare_library name)
