@@ -95,7 +95,7 @@ TEST_F(BadInputTest, ATypedStoreBeatsTheEnvironment) {
 }
 
 TEST_F(BadInputTest, LogsThatCannotBeOpened) {
-  for (const char* command : {"pare-coordinator --store store", "pare-worker --coordinator tcp://127.0.0.1:1"}) {
+  for (const char* command : {"pare-coordinator --store store", "pare-worker --runner /bin/true --coordinator tcp://127.0.0.1:1"}) {
     Outcome outcome = Shell(std::string(command) + " --log-file nowhere/log");
     EXPECT_EQ(outcome.code, 2) << command;
     EXPECT_THAT(outcome.err, HasSubstr("--log-file: cannot open nowhere/log")) << command;
