@@ -124,7 +124,8 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
     auto arrived = arrived_snapshots_.find(std::pair(ack.lease, ack.sequence));
     if (arrived == arrived_snapshots_.end()) return Fail(name + ": a snapshot is acknowledged that nobody took");
     if (epoch < arrived->second) Fail(name + ": a snapshot is acknowledged and not kept");
-    if (epoch != INT64_MAX) snapshots_[step->key] = std::max(snapshots_[step->key], epoch);
+    // Not `epoch`: a newer one may have come in the same turn, behind the commit of a collection, and not be durable.
+    if (epoch != INT64_MAX) snapshots_[step->key] = std::max(snapshots_[step->key], arrived->second);
   } else if (ack.of == "progress") {
     points_[ack.lease] = std::max(points_[ack.lease], ack.sequence);
   }
