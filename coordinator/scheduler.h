@@ -115,6 +115,7 @@ class Scheduler {
   void ForgiveOwnAbsence();
   // All changes of a worker that placement asks about, and the end of its rest.
   void SetLease(Worker& worker, std::optional<Lease> lease);
+  std::optional<Lease> HoldOf(const std::string& worker) const;
   void Rest(Worker& worker, Millis until);
   void SetCached(Worker& worker, std::vector<Digest> cached);
   void AddCached(Worker& worker, const Digest& artifact);  // the newest

@@ -45,6 +45,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Hello& hello) {
 
   Welcome welcome{config_.heartbeat.count(), config_.lease_timeout.count(), site_.store, site_.host, site_.blob_endpoint, {}};
   Listen(worker, hello.running, &welcome.drop);
+  if (!worker.lease) SetLease(worker, HoldOf(worker.name));
   Say(peer, std::move(welcome));
   // What it may have missed while it was away.
   if (!worker.lease) return;
@@ -87,6 +88,17 @@ void Scheduler::Listen(Worker& worker, const std::vector<Lease>& running, std::v
   }
   // A lease that it does not list is either a grant on its way, which stays, or one that ended.
   if (!lists_its_own && worker.lease && Held(*worker.lease) == nullptr) SetLease(worker, {});
+}
+
+// The newest lease that rows say the worker has, after a restart. Its Hello may be older than the grant and have been under way for
+// long: until it lists the lease, or the lease is over, it is not idle.
+std::optional<Lease> Scheduler::HoldOf(const std::string& worker) const {
+  std::optional<Lease> newest;
+  for (const StepKey& key : state_.running) {
+    const Hold& hold = *state_.steps.at(key).hold;
+    if (hold.worker == worker && (!newest || hold.epoch > newest->epoch)) newest = Lease{key, hold.epoch};
+  }
+  return newest;
 }
 
 // ---- what placement asks about ----

@@ -217,6 +217,25 @@ TEST(RestartTest, RunningStepsAreKeptForTheirWorkers) {
   EXPECT_EQ(h.StepNamed("a").attempts().size(), 1u);
 }
 
+// It was sent before the grant arrived, and came after the restart.
+TEST(RestartTest, ALateHelloDoesNotMakeTheWorkerIdle) {
+  Harness h;
+  h.Join("w1");
+  h.SubmitPlan("job", {{.name = "a"}, {.name = "b"}});
+  Lease lease = h.Granted("w1").lease;
+  h.Restart();
+  h.sent.clear();
+  h.Join("w1");
+  EXPECT_EQ(LastSent<Grant>(h.sent, "w1"), nullptr);
+  h.Join("w1", {lease});
+  EXPECT_EQ(LastSent<Grant>(h.sent, "w1"), nullptr);
+  EXPECT_TRUE(LastSent<Welcome>(h.sent, "w1")->drop.empty());
+  h.Finish("w1");
+  ASSERT_NE(LastSent<Grant>(h.sent, "w1"), nullptr);
+  h.Finish("w1");
+  EXPECT_EQ(h.JobNamed().state, JobState::kDone);
+  for (const char* name : {"a", "b"}) EXPECT_EQ(h.StepNamed(name).attempts().size(), 1u);
+}
 TEST(RestartTest, AWorkerThatDoesNotComeBackLosesItsLeaseAndEpochsGoOn) {
   Harness h;
   h.Join("w1");
