@@ -34,6 +34,12 @@ void Scheduler::RegisterDecision(Job& job, const recipes::PlannedStep& planned, 
   if (model.empty() || chosen.empty() || !artifact.ok()) {
     return Note(job, "warning", planned.name, "nothing is promoted: " + TextAt(results, "reason"));
   }
+  std::string decision = state_.steps.at(planned.key).artifact.hex();
+  // A job that was cancelled after its decision and is retried decides the same again; others may have promoted since.
+  for (const storage::VersionRow& row : state_.models[model].versions) {
+    if (row.job != job.id || row.evidence.value("decision", "") != decision) continue;
+    return Note(job, "info", planned.name, chosen + " was promoted by this decision as " + model + " version " + std::to_string(row.version) + " already");
+  }
   const storage::VersionRow* champion = state_.models[model].Alias(kChampion);
   if (champion != nullptr && champion->artifact == *artifact) {
     return Note(job, "info", planned.name, chosen + " is " + model + " version " + std::to_string(champion->version) + " already");
@@ -41,7 +47,7 @@ void Scheduler::RegisterDecision(Job& job, const recipes::PlannedStep& planned, 
   Json evidence = EvidenceOf(state_, job, *artifact);
   evidence["reason"] = TextAt(results, "reason");
   evidence["met_goal"] = At(results, {"met_goal"});
-  evidence["decision"] = state_.steps.at(planned.key).artifact.hex();
+  evidence["decision"] = std::move(decision);
   int64_t version = AddVersion(model, *artifact, job.id, chosen, std::move(evidence));
   SetChampion(model, version, "promote", "decision of job " + job.id + ": " + TextAt(results, "reason"));
   Note(job, "info", planned.name, "promoted " + chosen + " as " + model + " version " + std::to_string(version) + ": " + TextAt(results, "reason"));

@@ -253,6 +253,23 @@ TEST(ServiceTest, AStoreThatCannotBeReadJustNowHasLostNothing) {
 
 // ---- registry ----
 
+TEST(RegistryOfARetriedJobTest, ADecisionPromotesOnce) {
+  ServiceSite site;
+  site.Join("w1");
+  std::string job = site.Submit(kSmallRecipe);
+  for (int i = 0; i < 100 && site.Get("models").empty(); ++i) site.Finish("w1");
+  ASSERT_EQ(site.Get("models")[0]["versions"].size(), 1u);
+  ASSERT_EQ(site.Get("list")[0]["state"], "running");  // its test evaluations
+  site.Get("cancel", {{"job", job}});
+  site.Get("promote", {{"name", "small"}, {"job", job}, {"step", "half/02-retrain"}});
+  site.Get("retry", {{"job", job}});
+  site.FinishAll();
+  EXPECT_EQ(site.Get("list")[0]["state"], "done");
+  Json versions = site.Get("models")[0]["versions"];
+  ASSERT_EQ(versions.size(), 2u);
+  EXPECT_THAT(versions[1]["aliases"].dump(), HasSubstr("champion"));
+}
+
 class RegistryTest : public testing::Test {
  protected:
   RegistryTest() {
