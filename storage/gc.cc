@@ -181,6 +181,7 @@ class Planner {
   // every running step is none that is still to be reported. (Somebody whose lease is over may have put that one again since, so
   // neither is later than when it became known.)
   int64_t OpenSince() const {
+    if (running_.empty()) return std::numeric_limits<int64_t>::max();
     std::map<Digest, int64_t> put;
     for (const BlobFile& file : files_) put.emplace_hint(put.end(), file.digest, file.put_ms);
     std::map<StepKey, int64_t> known = running_;

@@ -1,5 +1,6 @@
 // Rank search over the 36 linears of a MiniLM-size encoder (six layers of four 384x384, one 1536x384, one 384x1536) against
-// torch.linalg in the same process and interleaved with it: best of REPEATS rounds each. Prints one JSON line, then the bars of the README; exits with 1 if one is missed.
+// torch.linalg in the same process and interleaved with it: best of REPEATS rounds each. Prints one JSON line, then
+// the bars of the README; exits with 1 if one is missed.
 //
 //   bench_low_rank [THREADS [REPEATS]]
 #include <algorithm>
