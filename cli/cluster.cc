@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "cli/connection.h"
 #include "common/files.h"
 #include "common/json.h"
 #include "storage/store.h"
@@ -19,6 +20,8 @@ namespace {
 
 constexpr Millis kReadyTimeout{10'000};
 constexpr Millis kFirstAlone{1000};
+constexpr Millis kAnswerPatience{3'000};
+constexpr Millis kTakeOverAfter{3'000};  // a coordinator that is restarted is back by then
 constexpr int64_t kMaxLogBytes = 8 << 20;
 constexpr uint64_t kFullBytes = 64 << 10;  // a disk with less free is full: nothing of a store fits there
 
@@ -66,6 +69,16 @@ Status CheckLogs(const std::string& directory) {
   return Ok();
 }
 
+Status Ask(const std::string& endpoint) {
+  ASSIGN_OR_RETURN(auto connection, ConnectTo(endpoint, kAnswerPatience));
+  TRY(connection->Call("ping", Json::object()));
+  return Ok();
+}
+
+bool MayPass(const Status& status) {
+  return !status.ok() && (status.error().code == ErrorCode::kConflict || status.error().code == ErrorCode::kUnreachable);
+}
+
 bool IsFull(const std::string& directory) {
   struct statvfs info{};
   return ::statvfs(directory.c_str(), &info) == 0 && uint64_t{info.f_bavail} * info.f_frsize < kFullBytes;
@@ -80,19 +93,35 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::Start(const ClusterOptions& 
     return ours ? storage::CannotUse(options.store, usable.error()) : usable.error().With("no place for the workers' logs; make the directory writable, or set XDG_CACHE_HOME to one that is");
   }
   cluster->endpoint_ = options.endpoint;
-  if (options.endpoint.empty()) {
-    // The previous coordinator of this store may be ending right now: its lock goes with it.
-    Millis deadline = cluster->clock_.Monotonic() + kReadyTimeout;
-    Status status = cluster->StartCoordinator();
-    while (!status.ok() && status.error().code == ErrorCode::kConflict && cluster->clock_.Monotonic() < deadline) {
-      ::poll(nullptr, 0, 200);
-      status = cluster->StartCoordinator();
-    }
-    if (!status.ok()) return status.error();
-  }
+  if (options.endpoint.empty()) TRY(cluster->FindOrStartCoordinator());
   cluster->started_ = cluster->clock_.Monotonic();
   TRY(cluster->StartWorker(0));
   return cluster;
+}
+
+// A store that is held may be held by a coordinator that is ending: then nobody answers any more, and its lock goes with it.
+Status LocalCluster::FindOrStartCoordinator() {
+  Millis deadline = clock_.Monotonic() + kReadyTimeout;
+  for (;;) {
+    ASSIGN_OR_RETURN(auto living, storage::FindCoordinator(options_.store));
+    Status status = living ? Ask(living->endpoint) : StartCoordinator();
+    if (status.ok() && living) endpoint_ = living->endpoint;
+    if (!MayPass(status) || clock_.Monotonic() >= deadline) return status;
+    ::poll(nullptr, 0, 100);
+  }
+}
+
+// The coordinator that was found in the store belongs to somebody else, who may end it while this job runs.
+Status LocalCluster::TakeOver() {
+  auto living = storage::FindCoordinator(options_.store);
+  Millis now = clock_.Monotonic();
+  if (!living.ok() || *living) ownerless_since_.reset();
+  else if (!ownerless_since_) ownerless_since_ = now;
+  if (!ownerless_since_ || now - *ownerless_since_ < kTakeOverAfter) return Ok();
+  Status started = StartCoordinator();
+  if (MayPass(started)) return Ok();  // somebody else was quicker
+  if (started.ok()) std::fprintf(stderr, "pare: the coordinator of store %s has ended; this command runs one now\n", options_.store.c_str());
+  return started;
 }
 
 Status LocalCluster::StartCoordinator() {
@@ -111,6 +140,7 @@ Status LocalCluster::StartCoordinator() {
   std::string line = ReadLine(coordinator_->stdout_fd(), kReadyTimeout, clock_);
   if (line.rfind("ready ", 0) != 0) {
     coordinator_->Terminate(Millis(1000));
+    coordinator_.reset();
     // A full disk has no room for its last words either.
     if (IsFull(options_.logs)) {
       return Error{ErrorCode::kNoSpace, "the coordinator did not start: the disk of " + options_.logs + " is full; free some space, then give the same command again"};
@@ -146,6 +176,8 @@ Status LocalCluster::Supervise() {
       TRY(died("the coordinator", *how, LogPath("coordinator")));
       TRY(StartCoordinator());
     }
+  } else if (options_.endpoint.empty()) {
+    TRY(TakeOver());
   }
   bool first_is_busy = progressed_ || clock_.Monotonic() - started_ > kFirstAlone;
   while (first_is_busy && workers_.size() < static_cast<size_t>(options_.workers)) TRY(StartWorker(workers_.size()));

@@ -1,8 +1,10 @@
-// LocalCluster: the coordinator and workers that `pare run` starts for itself, and supervises: what dies is started again.
+// LocalCluster: the workers that `pare run` starts for itself, and a coordinator where none serves the store. It supervises
+// them: what dies is started again, also a coordinator of somebody else's when nobody has held the store for 3 s.
 // Children die with this process. Belongs to the main thread.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,8 +15,8 @@
 namespace pare::cli {
 
 struct ClusterOptions {
-  std::string store;     // of the coordinator to start
-  std::string endpoint;  // of a coordinator that lives already; empty: start one
+  std::string store;     // of the coordinator to find or start
+  std::string endpoint;  // of a coordinator that was named; empty: the store's
   std::string logs;      // directory for the processes' logs
   int workers = 1;
   int threads = 1;
@@ -42,6 +44,8 @@ class LocalCluster {
 
  private:
   explicit LocalCluster(ClusterOptions options) : options_(std::move(options)) {}
+  Status FindOrStartCoordinator();
+  Status TakeOver();
   Status StartCoordinator();
   Status StartWorker(size_t index);
   std::string LogPath(const std::string& name) const { return options_.logs + "/" + name + ".log"; }
@@ -52,6 +56,7 @@ class LocalCluster {
   Millis started_{0};
   bool progressed_ = false;
   int restarts_ = 0;
+  std::optional<Millis> ownerless_since_;
   std::unique_ptr<Process> coordinator_;  // null: not ours
   std::vector<std::unique_ptr<Process>> workers_;
 };

@@ -10,7 +10,6 @@
 #include "cli/render.h"
 #include "cli/watch.h"
 #include "common/plural.h"
-#include "storage/store.h"
 
 namespace pare::cli {
 namespace {
@@ -91,19 +90,13 @@ int Run(const Target& target, const RunOptions& options) {
   auto recipe = ReadRecipe(options.recipe);
   if (!recipe.ok()) return Fail(recipe.error(), target.json);
   CatchInterrupts();
-  ClusterOptions cluster_options = OptionsOf(target, options);
-  if (cluster_options.endpoint.empty()) {
-    auto living = storage::FindCoordinator(target.store);
-    if (!living.ok()) return Fail(living.error(), target.json);
-    if (*living) cluster_options.endpoint = (*living)->endpoint;
-  }
   // Bad input must not leave a store behind, or start anything.
   auto inputs = PrepareInputs(*recipe, options.recipe, target);
   if (!inputs.ok()) return Fail(inputs.error(), target.json);
   auto resolved = recipes::Resolve(*recipe, inputs->data, inputs->weights, inputs->outside.models);
   if (!resolved.ok()) return Fail(resolved.error(), target.json);
   if (Interrupts() > 0) return Interrupted();
-  auto cluster = LocalCluster::Start(cluster_options);
+  auto cluster = LocalCluster::Start(OptionsOf(target, options));
   if (!cluster.ok()) return Fail(cluster.error(), target.json);
   auto connection = ConnectTo((*cluster)->endpoint(), kRunPatience);
   if (!connection.ok()) return Fail(connection.error(), target.json);

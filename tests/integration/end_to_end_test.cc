@@ -1,5 +1,6 @@
 // Real processes, real images: what a user does, and what happens when processes are killed. Needs the built executables and
 // the fashion-mnist package (named in the skip).
+#include <fcntl.h>
 #include <signal.h>
 
 #include <cstdlib>
@@ -108,6 +109,37 @@ TEST_F(EndToEndTest, ClusterStartedByHandSurvivesALostWorker) {
   EXPECT_EQ(Call({"pare", "digest", "last", "--coordinator", endpoint}).out, reference);
   std::string text = describe();
   EXPECT_NE(text.find("attempt 1 on first: lost (worker_lost: no word from "), std::string::npos) << text;
+}
+
+// A coordinator that was killed keeps its store for as long as the kernel takes to end it, and answers nobody.
+TEST_F(EndToEndTest, ARunWaitsForACoordinatorThatIsEnding) {
+  Reference();
+  std::string text = R"({"blob_endpoint":"ipc://)" + Path("gone.sock") + R"(","endpoint":"ipc://)" + Path("gone.sock") + R"(","pid":1,"version":"0"})";
+  std::ofstream(Path("reference/lock")) << text;
+  UniqueFd held(::open(Path("reference/lock").c_str(), O_RDWR | O_CLOEXEC));
+  struct flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_len = 1;
+  ASSERT_EQ(::fcntl(held.get(), F_OFD_SETLK, &lock), 0);
+  auto run = Start(RunArguments("reference"), Path("again.log"));
+  EXPECT_FALSE(run->Wait(Millis(1000))) << ReadFile(Path("again.log")).value();
+  held.reset();
+  EXPECT_TRUE(run->Wait(Millis(60'000)));
+  EXPECT_EQ(run->code(), 0) << ReadFile(Path("again.log")).value();
+}
+
+TEST_F(EndToEndTest, ARunTakesOverFromTheCoordinatorThatItFound) {
+  std::string reference = Reference();
+  auto coordinator = Start({"pare-coordinator", "--store", Path("found"), "--lease-timeout-ms", "2000"}, Path("coordinator.log"));
+  EndpointOf(*coordinator, Path("coordinator.log"));
+  auto run = Start(RunArguments("found"), Path("run.log"));
+  while (ReadFile(Path("run.log")).value().find("job ") == std::string::npos && !run->Wait(Millis(20))) {}
+  coordinator->Signal(SIGTERM);
+  ASSERT_TRUE(coordinator->Wait(Millis(30'000)));
+  ASSERT_TRUE(run->Wait(Millis(120'000))) << ReadFile(Path("run.log")).value();
+  EXPECT_EQ(run->code(), 0) << ReadFile(Path("run.log")).value();
+  EXPECT_NE(ReadFile(Path("run.log")).value().find("has ended; this command runs one now"), std::string::npos) << ReadFile(Path("run.log")).value();
+  EXPECT_EQ(DigestOfRun("found"), reference);
 }
 
 TEST_F(EndToEndTest, ExitCodesSayWhatHappened) {
