@@ -118,6 +118,7 @@ Status LocalCluster::TakeOver() {
   if (!living.ok() || *living) ownerless_since_.reset();
   else if (!ownerless_since_) ownerless_since_ = now;
   if (!ownerless_since_ || now - *ownerless_since_ < kTakeOverAfter) return Ok();
+  ownerless_since_.reset();
   Status started = StartCoordinator();
   if (MayPass(started)) return Ok();  // somebody else was quicker
   if (started.ok()) std::fprintf(stderr, "pare: the coordinator of store %s has ended; this command runs one now\n", options_.store.c_str());
