@@ -116,6 +116,15 @@ Result<MatrixForm> FormOf(const model::Graph& graph, const model::GraphInfo& inf
   return m;
 }
 
+std::string OutputWeight(const model::Graph& graph, const model::GraphInfo& info) {
+  for (const Node* node = graph.Find(graph.output); node != nullptr; node = node->inputs.size() == 1 ? graph.Find(node->inputs[0]) : nullptr) {
+    for (const model::TensorSpec& spec : info.tensors) {
+      if (spec.node == node->name && spec.prunable) return spec.name;
+    }
+  }
+  return "";
+}
+
 Tensor AsMatrix(const Node& node, const Tensor& weight, ConvForm form) {
   const model::Shape& w = weight.shape();
   if (node.op == OpType::kLinear) return weight;

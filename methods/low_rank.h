@@ -38,6 +38,10 @@ struct MatrixForm {
 // convolution with groups, an adapter on the layer that must be merged first.
 Result<MatrixForm> FormOf(const model::Graph& graph, const model::GraphInfo& info, const std::string& name, ConvForm form);
 
+// The weight that makes the network's outputs: of the last node that has one, with nothing but functions of single inputs
+// behind it. "" where several paths meet at the end.
+std::string OutputWeight(const model::Graph& graph, const model::GraphInfo& info);
+
 // The weight as F32 [rows, columns]. REQUIRES: FormOf succeeds; the tensor is F32 of the node's shape.
 model::Tensor AsMatrix(const model::Node& node, const model::Tensor& weight, ConvForm form);
 

@@ -1,6 +1,7 @@
 #include "methods/spectrum.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace pare::methods {
 namespace {
@@ -52,6 +53,10 @@ Json ReportOf(const LayerSpectrum& layer, const RankChoice& choice, bool masked)
   if (choice.rank == 0) json["left_alone"] = choice.reason;
   else if (masked) json["mask"] = "ended";
   return json;
+}
+
+std::string KeptForOutputs(const RankedLayer& layer) {
+  return "it makes the " + std::to_string(layer.rows) + " outputs, which fewer directions cannot all tell apart; output_layer: true factors it too";
 }
 
 }  // namespace
@@ -119,18 +124,20 @@ Result<LowRankResult> LowRank(Model model, const Spectrum& spectrum, const Json&
   std::vector<std::string> names;
   for (const auto& spec : specs) names.push_back(spec.name);
   ASSIGN_OR_RETURN(std::vector<RankedLayer> layers, RankedLayers(model, spectrum, names));
-  // What was not decomposed takes no part in the choice.
-  std::vector<RankedLayer> decomposed;
-  for (const RankedLayer& layer : layers) {
-    if (!layer.energies.empty()) decomposed.push_back(layer);
-  }
-  ASSIGN_OR_RETURN(std::vector<RankChoice> choices, ChooseRanks(decomposed, options));
+  std::string whole = params.value("output_layer", true) ? "" : OutputWeight(model.graph, info);
+  // What was not decomposed, or makes the outputs, takes no part in the choice.
+  auto chosen = [&](const RankedLayer& layer) { return !layer.energies.empty() && layer.tensor != whole; };
+  std::vector<RankedLayer> candidates;
+  std::copy_if(layers.begin(), layers.end(), std::back_inserter(candidates), chosen);
+  ASSIGN_OR_RETURN(std::vector<RankChoice> choices, ChooseRanks(candidates, options));
   LowRankResult result;
   std::vector<Factors> factors;
   size_t next = 0;
   for (const RankedLayer& layer : layers) {
     auto found = std::find_if(spectrum.layers.begin(), spectrum.layers.end(), [&](const LayerSpectrum& l) { return l.tensor == layer.tensor; });
-    RankChoice choice = layer.energies.empty() ? RankChoice{layer.tensor, 0, 0, 1.0, found->reason} : choices[next++];
+    RankChoice choice{layer.tensor, 0, 0, 1.0, found->reason};
+    if (chosen(layer)) choice = choices[next++];
+    else if (found->reason.empty()) choice = {layer.tensor, 0, LargestRank(layer.rows, layer.columns, layer.kept), 1.0, KeptForOutputs(layer)};
     result.report.push_back(ReportOf(*found, choice, model.masks.contains(layer.tensor)));
     if (choice.rank == 0) continue;
     if (!HasFactors(*found) || found->up.shape()[1] < choice.rank) return Corrupt(layer.tensor + " lacks factors of rank " + std::to_string(choice.rank));

@@ -42,7 +42,8 @@ Result<Spectrum> SpectrumFromTensors(const model::TensorMap& tensors);
 Result<std::vector<RankedLayer>> RankedLayers(const Model& model, const Spectrum& spectrum, const std::vector<std::string>& tensors);
 
 // The step low_rank. `report`: one entry per layer, {"layer", "tensor", "rank", "of": [rows, columns], "largest_rank", "energy"}
-// and, for one that stays as it is, "left_alone": the reason. A mask that ends with its tensor: "mask": "ended".
+// and, for one that stays as it is, "left_alone": the reason. With `output_layer` false the layer that makes the outputs does: it is
+// small, and of n classes fewer than n directions merge some (docs/evidence/low_rank.md). A mask that ends with its tensor: "mask": "ended".
 struct LowRankResult {
   Model model;
   Json report = Json::array();

@@ -20,6 +20,7 @@ constexpr Field kFields[] = {
     {"low_rank", "batch", "integer", "", 1, 65536, "", "samples", "budget_of: latency: samples per run; default: goal.target.batch, else 1", "32"},
     {"low_rank", "machine_balance", "number", "8", 0.01, 1e4, "", "", "budget_of: latency: multiply-adds that the machine does while it reads or writes one byte of memory", "4"},
     {"low_rank", "rank", "integer", "", 1, 1 << 20, "", "", "this rank for every layer", "16"},
+    {"low_rank", "output_layer", "boolean", "", 0, 0, "", "", "factor the layer that makes the network's outputs, too; default: false with energy unless targets is given, else true", "true"},
     {"low_rank", "conv", "name", "\"channel\"", 0, 0, "channel,spatial", "", "convolutions become channel: kh x kw and 1x1, or spatial: kh x 1 and 1 x kw", "spatial"},
     {"low_rank", "whitened", "boolean", "false", 0, 0, "", "", "lose least of the layers' outputs on calibration samples instead of least of the weights", "true"},
     {"low_rank", "calibration_samples", "integer", "", 1, 1 << 20, "", "samples", "whitened: training samples that tell what the layers' inputs are like; default 1024, or all if there are fewer", "2048"},
@@ -102,6 +103,7 @@ void CheckCalibration(ResolveContext& context, const Json& section, const std::s
 void ResolveLowRank(ResolveContext& context, Json& section, const std::string& pointer) {
   FillDefaults("low_rank", section);
   if (!section.contains("energy") && !section.contains("budget") && !section.contains("rank")) section["energy"] = kDefaultEnergy;
+  if (!section.contains("output_layer")) section["output_layer"] = !section.contains("energy") || section.contains("targets");
   if (section["budget_of"] == "latency" && !section.contains("batch")) section["batch"] = context.tree().at("goal").value("target", Json::object()).value("batch", 1);
   section["tensors"] = context.Tensors(section, pointer);
   CheckLayers(context, section, pointer);
@@ -119,6 +121,7 @@ void PlanLowRank(Chain& chain, const Json& section) {
     if (section.contains(field)) params[field] = section[field];
   }
   if (section.contains("budget")) params.update(BudgetOf(section));
+  if (!section["output_layer"].get<bool>()) params["output_layer"] = false;
   if (!chain.Become(methods::OutlineLowRank(chain.outline(), params))) return;
   StepKey spectra = chain.Helper(chain.name() + "/spectrum", "spectrum", std::move(spectrum), {{"model", chain.model()}}, whitened);
   chain.Advance("low_rank", std::move(params), {{"spectrum", spectra}}, false);

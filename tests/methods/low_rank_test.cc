@@ -57,6 +57,21 @@ TEST(LowRankTest, FormsHaveTheirShapesAndCosts) {
   EXPECT_EQ(linear.multiply_adds_per_rank, linear.rows + linear.columns);
 }
 
+TEST(LowRankTest, TheWeightThatMakesTheOutputs) {
+  auto output = [](const Model& m) { return OutputWeight(m.graph, *model::Analyze(m.graph)); };
+  Model lenet = Of("lenet5", Json::object(), {1, 28, 28});
+  EXPECT_EQ(output(lenet), "fc3.weight");
+  lenet.graph.nodes.push_back({"probabilities", model::OpType::kSoftmax, {lenet.graph.output}, {}});
+  lenet.graph.output = "probabilities";
+  EXPECT_EQ(output(lenet), "fc3.weight");
+  auto factored = Factor(lenet, {{"fc3.weight", 2, Filled({3, 2}, 0.1), Filled({2, 84}, 0.2)}}, ConvForm::kChannel);
+  ASSERT_TRUE(factored.ok());
+  EXPECT_EQ(output(*factored), "fc3.up.weight");
+  lenet.graph.nodes.push_back({"sum", model::OpType::kAdd, {"fc3", "fc3"}, {}});
+  lenet.graph.output = "sum";
+  EXPECT_EQ(output(lenet), "") << "several paths";
+}
+
 TEST(LowRankTest, CountsOfTheFactoredModelAreThoseOfTheForms) {
   for (ConvForm form : {ConvForm::kChannel, ConvForm::kSpatial}) {
     Model lenet = Of("lenet5", Json::object(), {1, 28, 28});

@@ -23,6 +23,14 @@ TEST(LowRankKindTest, OneSpectrumIsSharedByAllThresholds) {
   EXPECT_EQ(StepOf(recipe, "d/01-low_rank").spec.params["energy"], 0.95) << "the default";
 }
 
+TEST(LowRankKindTest, EnergyLeavesTheOutputLayerWholeUnlessItIsAskedFor) {
+  for (auto [section, whole] : {std::pair("{energy: 0.9}", true), {"", true}, {"{energy: 0.9, output_layer: true}", false}, {"{energy: 0.9, targets: linear}", false},
+                                {"{budget: 0.5}", false}, {"{budget: 0.5, output_layer: false}", true}, {"{rank: 4, ignore: fc3}", false}}) {
+    ResolvedRecipe recipe = Resolved(Variant("{low_rank: " + std::string(section) + "}"));
+    EXPECT_EQ(StepOf(recipe, "v/01-low_rank").spec.params.contains("output_layer"), whole) << section;
+  }
+}
+
 TEST(LowRankKindTest, AWhitenedSpectrumReadsTheData) {
   ResolvedRecipe recipe = Resolved(Variant("{low_rank: {energy: 0.9, whitened: true}}"));
   PlannedStep spectrum = StepOf(recipe, "baseline/spectrum");

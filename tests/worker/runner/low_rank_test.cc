@@ -104,6 +104,18 @@ TEST_F(LowRankStepTest, LayersAboveBreakEvenAreNamedWithTheReason) {
   EXPECT_TRUE(any) << report.dump();
 }
 
+TEST_F(LowRankStepTest, TheLayerThatMakesTheOutputsStaysWholeUnlessAskedFor) {
+  Json params = RankParams("energy", 0.3);
+  Json all = ResultsOf(LowRankOf(Trained(), params))["report"];
+  EXPECT_GT(all[2]["rank"], 0) << all.dump();
+  params["output_layer"] = false;
+  Json report = ResultsOf(LowRankOf(Trained(), params))["report"];
+  EXPECT_EQ(report[0], all[0]);
+  EXPECT_EQ(report[2]["rank"], 0);
+  EXPECT_EQ(report[2]["largest_rank"], all[2]["largest_rank"]);
+  EXPECT_EQ(report[2]["left_alone"], "it makes the 3 outputs, which fewer directions cannot all tell apart; output_layer: true factors it too");
+}
+
 TEST_F(LowRankStepTest, ABudgetIsKept) {
   Digest low = LowRankOf(Trained(), RankParams("budget", 0.6));
   int64_t kept = 0;
