@@ -106,6 +106,7 @@ Status LocalCluster::FindOrStartCoordinator() {
     ASSIGN_OR_RETURN(auto living, storage::FindCoordinator(options_.store));
     Status status = living ? Ask(living->endpoint) : StartCoordinator();
     if (status.ok() && living) endpoint_ = living->endpoint;
+    ours_ = !living;
     if (!MayPass(status) || clock_.Monotonic() >= deadline) return status;
     ::poll(nullptr, 0, 100);
   }
@@ -121,8 +122,10 @@ Status LocalCluster::TakeOver() {
   ownerless_since_.reset();
   Status started = StartCoordinator();
   if (MayPass(started)) return Ok();  // somebody else was quicker
-  if (started.ok()) std::fprintf(stderr, "pare: the coordinator of store %s has ended; this command runs one now\n", options_.store.c_str());
-  return started;
+  TRY(started);
+  ours_ = true;
+  std::fprintf(stderr, "pare: the coordinator of store %s has ended; this command runs one now\n", options_.store.c_str());
+  return Ok();
 }
 
 Status LocalCluster::StartCoordinator() {
@@ -140,12 +143,15 @@ Status LocalCluster::StartCoordinator() {
   ASSIGN_OR_RETURN(coordinator_, Process::Spawn(spawn));
   std::string line = ReadLine(coordinator_->stdout_fd(), kReadyTimeout, clock_);
   if (line.rfind("ready ", 0) != 0) {
+    std::optional<std::string> how = coordinator_->Wait(Millis(100));
+    bool killed = how && coordinator_->code() > 128;
     coordinator_->Terminate(Millis(1000));
     coordinator_.reset();
     // A full disk has no room for its last words either.
     if (IsFull(options_.logs)) {
       return Error{ErrorCode::kNoSpace, "the coordinator did not start: the disk of " + options_.logs + " is full; free some space, then give the same command again"};
     }
+    if (killed) return Error{ErrorCode::kUnreachable, "the coordinator was ended while it started: " + *how};
     std::string last = LastMessage(spawn.output_path, logged);
     bool held = last.find("in use by") != std::string::npos;
     return Error{held ? ErrorCode::kConflict : ErrorCode::kIo, "the coordinator did not start: " + last + " (log: " + spawn.output_path + ")"};
@@ -172,11 +178,11 @@ Status LocalCluster::Supervise() {
     if (++restarts_ <= kMaxRestarts) return Ok();
     return Error{ErrorCode::kInternal, what + " " + how + " again and again; see " + log};
   };
-  if (coordinator_) {
-    if (auto how = coordinator_->Ended()) {
-      TRY(died("the coordinator", *how, LogPath("coordinator")));
-      TRY(StartCoordinator());
-    }
+  if (ours_) {
+    auto how = coordinator_ ? coordinator_->Ended() : "did not start";
+    if (how) TRY(died("the coordinator", *how, LogPath("coordinator")));
+    Status again = how ? StartCoordinator() : Ok();
+    if (!MayPass(again)) TRY(again);
   } else if (options_.endpoint.empty()) {
     TRY(TakeOver());
   }

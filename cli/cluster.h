@@ -57,7 +57,8 @@ class LocalCluster {
   bool progressed_ = false;
   int restarts_ = 0;
   std::optional<Millis> ownerless_since_;
-  std::unique_ptr<Process> coordinator_;  // null: not ours
+  bool ours_ = false;                     // this command runs the coordinator
+  std::unique_ptr<Process> coordinator_;  // null: not ours, or killed while it started
   std::vector<std::unique_ptr<Process>> workers_;
 };
 

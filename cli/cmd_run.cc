@@ -1,4 +1,5 @@
 // run, submit, watch.
+#include <poll.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -17,7 +18,7 @@ namespace {
 constexpr int kExitInterrupted = 130;
 constexpr int kMaxWorkers = 256, kMaxThreads = 256;
 constexpr Millis kRunPatience{3'000};
-constexpr int kSubmitTries = 3;
+constexpr int kTries = 4;
 
 struct RunOptions {
   std::string recipe;
@@ -56,13 +57,16 @@ ClusterOptions OptionsOf(const Target& target, const RunOptions& options) {
   return cluster;
 }
 
-Result<Json> SubmitTo(LocalCluster& cluster, Connection& connection, const Json& args) {
-  auto submitted = connection.Call("submit", args);
-  for (int i = 1; i < kSubmitTries && !submitted.ok() && submitted.error().code == ErrorCode::kUnreachable; ++i) {
+// A coordinator that dies at this very moment is started again, and asked again.
+template <typename Ask>
+auto Insist(LocalCluster& cluster, Ask&& ask) -> decltype(ask()) {
+  auto answer = ask();
+  for (int i = 1; i < kTries && !answer.ok() && answer.error().code == ErrorCode::kUnreachable; ++i) {
+    ::poll(nullptr, 0, 100);
     TRY(cluster.Supervise());
-    submitted = connection.Call("submit", args);  // submitting twice gives the same job
+    answer = ask();
   }
-  return submitted;
+  return answer;
 }
 
 int FollowRun(const Target& target, LocalCluster& cluster, Connection& connection, const std::string& job) {
@@ -98,13 +102,14 @@ int Run(const Target& target, const RunOptions& options) {
   if (Interrupts() > 0) return Interrupted();
   auto cluster = LocalCluster::Start(OptionsOf(target, options));
   if (!cluster.ok()) return Fail(cluster.error(), target.json);
-  auto connection = ConnectTo((*cluster)->endpoint(), kRunPatience);
+  auto connection = Insist(**cluster, [&] { return ConnectTo((*cluster)->endpoint(), kRunPatience); });
   if (!connection.ok()) return Fail(connection.error(), target.json);
-  auto blobs = OpenBlobs(**connection);
+  auto blobs = Insist(**cluster, [&] { return OpenBlobs(**connection); });
   if (!blobs.ok()) return Fail(blobs.error(), target.json);
   if (Status stored = StoreInputs(*recipe, options.recipe, **blobs, *inputs); !stored.ok()) return Fail(stored.error(), target.json);
   if (Interrupts() > 0) return Interrupted();
-  auto submitted = SubmitTo(**cluster, **connection, SubmitArgs(*recipe, *inputs));
+  // Submitting twice gives the same job.
+  auto submitted = Insist(**cluster, [&] { return (*connection)->Call("submit", SubmitArgs(*recipe, *inputs)); });
   if (!submitted.ok()) return Fail(submitted.error(), target.json);
   TellSubmitted(*recipe, *resolved, options.recipe, *submitted);
   return FollowRun(target, **cluster, **connection, submitted->at("job").get<std::string>());
