@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <cstdlib>
+#include <set>
 
 #include "tests/integration/process_tree.h"
 #include "tests/integration/run_fixture.h"
@@ -53,6 +54,21 @@ TEST_P(KillTest, DigestSurvivesKillsOf) {
   EXPECT_EQ(DigestOfRun("killed"), reference);
 }
 INSTANTIATE_TEST_SUITE_P(EachKind, KillTest, ::testing::Values("pare-runner", "pare-worker", "pare-coordinator"));
+
+TEST_F(EndToEndTest, ACoordinatorKilledWhileItStartsIsStartedAgain) {
+  std::string reference = Reference();
+  auto run = Start(RunArguments("early"), Path("early.log"));
+  std::set<int> killed;
+  while (killed.size() < 3 && !run->Wait(Millis(2))) {
+    for (int victim : Descendants(run->pid(), "pare-coordinator")) {
+      if (killed.insert(victim).second) ::kill(victim, SIGKILL);
+    }
+  }
+  EXPECT_EQ(killed.size(), 3u);
+  ASSERT_TRUE(run->Wait(Millis(120'000))) << ReadFile(Path("early.log")).value();
+  EXPECT_EQ(run->code(), 0) << ReadFile(Path("early.log")).value();
+  EXPECT_EQ(DigestOfRun("early"), reference);
+}
 
 TEST_F(EndToEndTest, SameCommandResumesAfterTheWholeTreeWasKilled) {
   std::string reference = Reference();
