@@ -335,6 +335,7 @@ void Oracle::CoordinatorStarted(const State& state) {
   durable_.reset();
   stale_sent_ = 0;
   lost_before_ = CountLost(state) - state.counters.leases_lost;
+  NoteCollected(state);  // the marks of a process that died at their commit are durable, and nobody has seen them
   CheckFacts(state);
   CheckMetrics(state);
 }
