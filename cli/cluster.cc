@@ -180,9 +180,10 @@ Status LocalCluster::Supervise() {
   };
   if (ours_) {
     auto how = coordinator_ ? coordinator_->Ended() : "did not start";
-    if (how) TRY(died("the coordinator", *how, LogPath("coordinator")));
-    Status again = how ? StartCoordinator() : Ok();
-    if (!MayPass(again)) TRY(again);
+    if (how) {
+      TRY(died("the coordinator", *how, LogPath("coordinator")));
+      if (Status again = StartCoordinator(); !MayPass(again)) TRY(again);
+    }
   } else if (options_.endpoint.empty()) {
     TRY(TakeOver());
   }

@@ -236,6 +236,7 @@ TEST(RestartTest, ALateHelloDoesNotMakeTheWorkerIdle) {
   EXPECT_EQ(h.JobNamed().state, JobState::kDone);
   for (const char* name : {"a", "b"}) EXPECT_EQ(h.StepNamed(name).attempts().size(), 1u);
 }
+
 TEST(RestartTest, AWorkerThatDoesNotComeBackLosesItsLeaseAndEpochsGoOn) {
   Harness h;
   h.Join("w1");
