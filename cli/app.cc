@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "common/version.h"
 #include "recipes/schema.h"
+#include "storage/store.h"
 
 namespace pare::cli {
 namespace {
@@ -119,7 +120,7 @@ int RunCommand(int argc, char** argv) {
   // What was typed beats the environment.
   const char* endpoint = std::getenv("PARE_COORDINATOR");
   if (endpoint != nullptr && context.target.coordinator.empty() && context.target.store.empty()) context.target.coordinator = endpoint;
-  if (context.target.store.empty()) context.target.store = DefaultStore();
+  if (context.target.store.empty()) context.target.store = storage::DefaultStore();
   int code = context.action();
   // Whoever pipes the output into a file must learn that it is not there.
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;

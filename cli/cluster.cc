@@ -20,7 +20,6 @@ namespace {
 
 constexpr Millis kReadyTimeout{10'000};
 constexpr Millis kFirstAlone{1000};
-constexpr Millis kAnswerPatience{3'000};
 constexpr Millis kTakeOverAfter{3'000};  // a coordinator that is restarted is back by then
 constexpr int64_t kMaxLogBytes = 8 << 20;
 constexpr uint64_t kFullBytes = 64 << 10;  // a disk with less free is full: nothing of a store fits there
@@ -75,10 +74,6 @@ Status Ask(const std::string& endpoint) {
   return Ok();
 }
 
-bool MayPass(const Status& status) {
-  return !status.ok() && (status.error().code == ErrorCode::kConflict || status.error().code == ErrorCode::kUnreachable);
-}
-
 bool IsFull(const std::string& directory) {
   struct statvfs info{};
   return ::statvfs(directory.c_str(), &info) == 0 && uint64_t{info.f_bavail} * info.f_frsize < kFullBytes;
@@ -107,7 +102,7 @@ Status LocalCluster::FindOrStartCoordinator() {
     Status status = living ? Ask(living->endpoint) : StartCoordinator();
     if (status.ok() && living) endpoint_ = living->endpoint;
     ours_ = !living;
-    if (!MayPass(status) || clock_.Monotonic() >= deadline) return status;
+    if (status.ok() || !MayPass(status.error()) || clock_.Monotonic() >= deadline) return status;
     ::poll(nullptr, 0, 100);
   }
 }
@@ -121,8 +116,7 @@ Status LocalCluster::TakeOver() {
   if (!ownerless_since_ || now - *ownerless_since_ < kTakeOverAfter) return Ok();
   ownerless_since_.reset();
   Status started = StartCoordinator();
-  if (MayPass(started)) return Ok();  // somebody else was quicker
-  TRY(started);
+  if (!started.ok()) return MayPass(started.error()) ? Ok() : started;  // or somebody else was quicker
   ours_ = true;
   std::fprintf(stderr, "pare: the coordinator of store %s has ended; this command runs one now\n", options_.store.c_str());
   return Ok();
@@ -182,7 +176,7 @@ Status LocalCluster::Supervise() {
     auto how = coordinator_ ? coordinator_->Ended() : "did not start";
     if (how) {
       TRY(died("the coordinator", *how, LogPath("coordinator")));
-      if (Status again = StartCoordinator(); !MayPass(again)) TRY(again);
+      if (Status again = StartCoordinator(); !again.ok() && !MayPass(again.error())) return again;
     }
   } else if (options_.endpoint.empty()) {
     TRY(TakeOver());

@@ -17,7 +17,6 @@ namespace {
 
 constexpr int kExitInterrupted = 130;
 constexpr int kMaxWorkers = 256, kMaxThreads = 256;
-constexpr Millis kRunPatience{3'000};
 constexpr int kTries = 4;
 
 struct RunOptions {
@@ -102,7 +101,7 @@ int Run(const Target& target, const RunOptions& options) {
   if (Interrupts() > 0) return Interrupted();
   auto cluster = LocalCluster::Start(OptionsOf(target, options));
   if (!cluster.ok()) return Fail(cluster.error(), target.json);
-  auto connection = Insist(**cluster, [&] { return ConnectTo((*cluster)->endpoint(), kRunPatience); });
+  auto connection = Insist(**cluster, [&] { return ConnectTo((*cluster)->endpoint(), kAnswerPatience); });
   if (!connection.ok()) return Fail(connection.error(), target.json);
   auto blobs = Insist(**cluster, [&] { return OpenBlobs(**connection); });
   if (!blobs.ok()) return Fail(blobs.error(), target.json);

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
 #include "cli/probe.h"
@@ -104,6 +103,8 @@ Result<std::unique_ptr<Connection>> ConnectPatiently(const std::string& endpoint
 
 }  // namespace
 
+bool MayPass(const Error& error) { return error.code == ErrorCode::kConflict || error.code == ErrorCode::kUnreachable; }
+
 Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Millis timeout) {
   ASSIGN_OR_RETURN(auto transport, ConnectZmq(endpoint));
   TRY(Probe(endpoint, timeout));
@@ -122,8 +123,7 @@ Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create) {
   Millis deadline = clock.Monotonic() + kConnectPatience;
   for (;;) {
     auto connection = TryStore(target.store);
-    bool passing = !connection.ok() && (connection.error().code == ErrorCode::kConflict || connection.error().code == ErrorCode::kUnreachable);
-    if (!passing || clock.Monotonic() >= deadline) return connection;
+    if (connection.ok() || !MayPass(connection.error()) || clock.Monotonic() >= deadline) return connection;
     ::poll(nullptr, 0, 50);
   }
 }
@@ -141,12 +141,6 @@ Result<std::unique_ptr<storage::BlobStore>> OpenBlobs(Connection& connection) {
   }
   if (blob_endpoint.empty()) return Error{ErrorCode::kConflict, "the coordinator has neither a store directory that this host sees nor a blob service"};
   return storage::ConnectBlobStore(blob_endpoint);
-}
-
-std::string DefaultStore() {
-  if (const char* store = std::getenv("PARE_STORE"); store != nullptr && *store != 0) return store;
-  const char* home = std::getenv("HOME");
-  return std::string(home == nullptr ? "." : home) + "/.local/share/pare";
 }
 
 int ExitCodeOf(ErrorCode code) {

@@ -28,6 +28,10 @@ class Connection {
 
 inline constexpr Millis kConnectPatience{5'000};  // with nobody who listens
 inline constexpr Millis kPatienceIsTold{1'000};   // then a person reads what is waited for
+inline constexpr Millis kAnswerPatience{3'000};   // with a coordinator of this host, which `pare run` looks after
+
+// Another command has the store for a moment, or a coordinator starts or ends just now: worth another try.
+bool MayPass(const Error& error);
 
 // To an endpoint. kUnreachable when nobody listens there.
 Result<std::unique_ptr<Connection>> ConnectTo(const std::string& endpoint, Millis timeout = Millis(10'000));
@@ -39,8 +43,6 @@ Result<std::unique_ptr<Connection>> Connect(const Target& target, bool create = 
 // The blobs of the coordinator's store: its directory where that is this very store on this host, else its blob service.
 Result<std::unique_ptr<storage::BlobStore>> OpenBlobs(Connection& connection);
 
-// $PARE_STORE, else ~/.local/share/pare.
-std::string DefaultStore();
 // Exit codes: 0 done, 1 failed, 2 usage or recipe, 3 not found, 4 unreachable, 130 interrupted.
 int ExitCodeOf(ErrorCode code);
 // Prints "pare: message" (or {"error": …} with json) and returns the exit code.

@@ -2,7 +2,7 @@
 
 #include <simdjson.h>
 
-#include <algorithm>
+#include <array>
 #include <charconv>
 #include <utility>
 
@@ -11,11 +11,27 @@
 namespace pare {
 namespace {
 
-// Of the string at its opening quote, both quotes included.
+// A table: std::string_view::find_first_of searches its argument anew for every character.
+class CharacterSet {
+ public:
+  constexpr explicit CharacterSet(std::string_view members) {
+    for (char c : members) in_[static_cast<unsigned char>(c)] = true;
+  }
+  constexpr bool operator[](char c) const { return in_[static_cast<unsigned char>(c)]; }
+
+ private:
+  std::array<bool, 256> in_{};
+};
+constexpr CharacterSet kSpace(" \n\t\r"), kAfterScalar(",]} \n\t\r"), kMarks("\"{}[]");
+
+// Of the string at its opening quote, both quotes included. A quote behind an odd number of backslashes is part of it.
 size_t SizeOfString(std::string_view text) {
-  size_t at = 1;
-  while (text[at] != '"') at += text[at] == '\\' ? 2 : 1;
-  return at + 1;
+  for (size_t quote = text.find('"', 1);; quote = text.find('"', quote + 1)) {
+    CHECK(quote != std::string_view::npos);
+    size_t slashes = 0;
+    while (text[quote - 1 - slashes] == '\\') ++slashes;
+    if (slashes % 2 == 0) return quote + 1;
+  }
 }
 
 // Text that is known to be valid, from a point in it.
@@ -38,12 +54,18 @@ class Cursor {
   }
 
  private:
-  void SkipSpace() { rest_.remove_prefix(std::min(rest_.find_first_not_of(" \n\t\r"), rest_.size())); }
+  void SkipSpace() {
+    while (!rest_.empty() && kSpace[rest_.front()]) rest_.remove_prefix(1);
+  }
   size_t SizeOfValue() const {
     if (Peek() == '"') return SizeOfString(rest_);
-    if (Peek() != '{' && Peek() != '[') return std::min(rest_.find_first_of(",]} \n\t\r"), rest_.size());
-    int depth = 0;
-    for (size_t at = 0;; ++at) {
+    size_t at = 0;
+    if (Peek() != '{' && Peek() != '[') {
+      while (at < rest_.size() && !kAfterScalar[rest_[at]]) ++at;
+      return at;
+    }
+    for (int depth = 0;; ++at) {
+      while (at < rest_.size() && !kMarks[rest_[at]]) ++at;
       CHECK(at < rest_.size());
       switch (rest_[at]) {
         case '"':
@@ -65,6 +87,19 @@ class Cursor {
 
   std::string_view rest_;
 };
+
+// Calls `visit` with one field after the other until it returns false.
+template <typename Visit>
+void EachField(std::string_view object, const Visit& visit) {
+  Cursor cursor(object);
+  CHECK(cursor.Peek() == '{');
+  for (cursor.Pass(); cursor.Peek() != '}';) {
+    std::string_view name = cursor.Value();
+    cursor.Pass();
+    if (!visit(JsonField{name.substr(1, name.size() - 2), cursor.Value()})) return;
+    if (cursor.Peek() == ',') cursor.Pass();
+  }
+}
 
 const std::string& NullText() {
   static const std::string text = "null";
@@ -116,14 +151,10 @@ Status CheckJson(std::string_view text, std::string_view what) {
 
 std::vector<JsonField> FieldsOf(std::string_view object) {
   std::vector<JsonField> fields;
-  Cursor cursor(object);
-  CHECK(cursor.Peek() == '{');
-  for (cursor.Pass(); cursor.Peek() != '}';) {
-    std::string_view name = cursor.Value();
-    cursor.Pass();
-    fields.push_back({name.substr(1, name.size() - 2), cursor.Value()});
-    if (cursor.Peek() == ',') cursor.Pass();
-  }
+  EachField(object, [&fields](const JsonField& field) {
+    fields.push_back(field);
+    return true;
+  });
   return fields;
 }
 
@@ -149,11 +180,14 @@ std::vector<std::string_view> StringsOf(std::string_view value) {
 }
 
 std::string_view FieldOf(std::string_view value, std::string_view name) {
-  if (TypeNameOf(value) != "object") return {};
-  for (const JsonField& field : FieldsOf(value)) {
-    if (field.name == name) return field.value;
-  }
-  return {};
+  std::string_view found;
+  if (TypeNameOf(value) != "object") return found;
+  EachField(value, [&](const JsonField& field) {
+    if (field.name != name) return true;
+    found = field.value;
+    return false;
+  });
+  return found;
 }
 
 std::optional<std::string> StringOf(std::string_view value) {

@@ -19,6 +19,7 @@
 #include "coordinator/endpoints.h"
 #include "coordinator/event_loop.h"
 #include "storage/blob_service.h"
+#include "storage/store.h"
 
 namespace pare::coordinator {
 namespace {
@@ -31,12 +32,6 @@ struct Flags {
   int64_t parent_pid = 0;
   bool die_with_parent = false, drain = false;
 };
-
-std::string DefaultStore() {
-  if (const char* store = std::getenv("PARE_STORE"); store != nullptr && *store != '\0') return store;
-  const char* home = std::getenv("HOME");
-  return std::string(home == nullptr ? "." : home) + "/.local/share/pare";
-}
 
 void AddOptions(CLI::App& app, Flags& flags) {
   app.set_help_flag("-h,--help", "print this help");
@@ -107,7 +102,7 @@ Status Serve(EventLoop& loop, Service& service, int signal_fd, bool drain) {
 
 Status Run(const Flags& flags, int signal_fd) {
   std::error_code ignored;
-  std::string root = std::filesystem::absolute(flags.store.empty() ? DefaultStore() : flags.store, ignored).lexically_normal().string();
+  std::string root = std::filesystem::absolute(flags.store.empty() ? storage::DefaultStore() : flags.store, ignored).lexically_normal().string();
   while (root.size() > 1 && root.back() == '/') root.pop_back();
   ServiceOptions options;
   options.config = {Millis(flags.heartbeat_ms), Millis(flags.lease_timeout_ms)};

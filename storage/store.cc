@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 
 #include "common/files.h"
@@ -93,6 +94,12 @@ void RemoveLeftovers(const std::string& directory) {
 }
 
 }  // namespace
+
+std::string DefaultStore() {
+  if (const char* store = std::getenv("PARE_STORE"); store != nullptr && *store != '\0') return store;
+  const char* home = std::getenv("HOME");
+  return std::string(home == nullptr ? "." : home) + "/.local/share/pare";
+}
 
 Status MakeDurableDirectory(const std::string& path) {
   std::error_code code;

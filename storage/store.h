@@ -24,6 +24,9 @@
 
 namespace pare::storage {
 
+// Where a store is when nobody says: $PARE_STORE, else ~/.local/share/pare.
+std::string DefaultStore();
+
 struct StorePaths {
   explicit StorePaths(std::string root_directory) : root(std::move(root_directory)) {}
   std::string root;

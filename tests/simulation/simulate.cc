@@ -72,7 +72,8 @@ std::string RunSeed(uint64_t seed, bool once, bool trace, Total& total) {
 }
 
 int RunAll(uint64_t from, uint64_t to, int threads, bool once, bool trace) {
-  std::atomic<uint64_t> next = from;
+  constexpr uint64_t kReported = 5'000;
+  std::atomic<uint64_t> next = from, passed = 0;
   std::atomic<bool> failed = false;
   Synchronized<Total> total;
   SystemClock clock;
@@ -81,7 +82,16 @@ int RunAll(uint64_t from, uint64_t to, int threads, bool once, bool trace) {
     Total mine;
     for (uint64_t seed = next++; seed <= to && !failed; seed = next++) {
       std::string failure = RunSeed(seed, once || find, trace, mine);
-      if (failure.empty()) continue;
+      if (failure.empty()) {
+        uint64_t done = ++passed, all = to - from + 1;
+        double seconds = static_cast<double>((clock.Monotonic() - begun).count()) / 1000;
+        if (done % kReported == 0 && done < all) {
+          std::printf("%llu of %llu seeds, %.0f s, about %.0f s left\n", static_cast<unsigned long long>(done), static_cast<unsigned long long>(all), seconds,
+                      seconds / static_cast<double>(done) * static_cast<double>(all - done));
+          std::fflush(stdout);
+        }
+        continue;
+      }
       if (failed.exchange(true)) break;  // another thread was first
       std::printf("seed %llu FAILED: %s\nAgain with: %s --seed %llu --trace\n", static_cast<unsigned long long>(seed), failure.c_str(), command, static_cast<unsigned long long>(seed));
     }
