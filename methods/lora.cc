@@ -159,14 +159,16 @@ Result<Outline> OutlineLora(Outline outline, const Json& params, const std::stri
   if (kind == "qlora") TRY(CheckFloat(outline, layers, kind));
   // Frozen layers pass gradients to the adapters: float32 and 4-bit ones do.
   for (const auto& [name, layer] : outline.layers) {
-    if (layer.removed || layer.encoding == model::Encoding::kDense || layer.encoding == model::Encoding::kNf4) continue;
+    if (layer.encoding == model::Encoding::kDense || layer.encoding == model::Encoding::kNf4) continue;
     return Invalid(kind + ": " + layer.node + " is " + std::string(model::ToString(layer.encoding)) +
                    ", and adapters cannot be trained in a network with such a layer; put " + kind + " before the step that made it so");
   }
   bool merge = params.at("merge").get<bool>();
+  if (merge && !outline.adapters.empty()) {
+    return Invalid(kind + ": merge: true would merge the adapters of an earlier step as well; put a merge step before it, or set merge: false");
+  }
   double rank = params.at("rank").get<double>();
   for (LayerOutline* layer : layers) {
-    if (layer->removed) continue;
     if (layer->adapted) return Invalid(kind + ": " + layer->node + " has an adapter already; merge it first (a merge step, or merge: true in the step that trained it)");
     if (merge && layer->masked) {
       return Invalid(kind + ": " + layer->node + " is pruned, and its merged adapter would fill the removed weights; set merge: false, or use retrain instead");

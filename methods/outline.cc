@@ -1,5 +1,7 @@
 #include "methods/outline.h"
 
+#include <algorithm>
+
 #include "model/encoding.h"
 
 namespace pare::methods {
@@ -30,6 +32,13 @@ Outline OutlineOf(const model::Graph& graph, const model::GraphInfo& info) {
   return outline;
 }
 
+void SetEncodings(model::Graph& graph, const Outline& outline) {
+  for (const auto& [name, layer] : outline.layers) {
+    auto node = std::find_if(graph.nodes.begin(), graph.nodes.end(), [&layer = layer](const model::Node& n) { return n.name == layer.node; });
+    if (node != graph.nodes.end()) node->attributes.encoding = layer.encoding;
+  }
+}
+
 Result<std::vector<LayerOutline*>> LayersOf(Outline& outline, const Json& tensors) {
   std::vector<LayerOutline*> layers;
   for (const Json& tensor : tensors) {
@@ -57,7 +66,7 @@ Status CheckTrainable(const Outline& outline, std::string_view kind) {
 
 Status CheckFloat(const Outline& outline, const std::vector<LayerOutline*>& layers, std::string_view kind) {
   for (const LayerOutline* layer : layers) {
-    if (layer->removed || layer->encoding == model::Encoding::kDense) continue;
+    if (layer->encoding == model::Encoding::kDense) continue;
     return Invalid(std::string(kind) + " needs float32 weights, those of " + layer->node + " are " + std::string(model::ToString(layer->encoding)) + " after " +
                    (outline.encoder.empty() ? "an earlier step" : outline.encoder) + "; put " + std::string(kind) + " before it, or leave the layer out with ignore");
   }

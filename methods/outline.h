@@ -32,7 +32,6 @@ struct LayerOutline {
   model::Encoding encoding = model::Encoding::kDense;
   bool factored = false;       // a low-rank pair
   bool adapted = false;        // an adapter beside it waits to be merged
-  bool removed = false;        // the layer is gone
 };
 
 struct Outline {
@@ -47,6 +46,9 @@ struct Outline {
 };
 
 Outline OutlineOf(const model::Graph& graph, const model::GraphInfo& info);
+
+// Stores the layers of `graph`, the dense one of the outline, as they are stored there now.
+void SetEncodings(model::Graph& graph, const Outline& outline);
 
 // The layers of `tensors`. kInvalid names one that the network does not have.
 Result<std::vector<LayerOutline*>> LayersOf(Outline& outline, const Json& tensors);

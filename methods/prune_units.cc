@@ -39,8 +39,11 @@ KeySource SourceOf(const PruneOptions& options, const PrunableClass& c, const st
 int64_t Rounded(const Quota& q, int64_t removed, int64_t multiple) {
   if (multiple <= 1 || q.size < multiple) return q.size < multiple ? q.removed : removed;
   int64_t there = q.size - q.removed, kept = std::max(multiple, (q.size - removed + multiple / 2) / multiple * multiple);
+  // The bounds of the density hold: to the next multiple within them, if there is one.
+  if (kept < q.size - q.most) kept += multiple;
+  if (kept > q.size - q.least && kept - multiple >= q.size - q.most) kept -= multiple;
   if (kept > there) kept = there / multiple * multiple;
-  return kept == 0 ? q.removed : q.size - kept;
+  return kept == 0 || kept < q.size - q.most ? q.removed : q.size - kept;
 }
 
 void MaskUnit(const PrunableUnit& unit, const UnitPlan& plan, model::MaskMap& masks) {

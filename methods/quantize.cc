@@ -198,19 +198,25 @@ Result<Outline> OutlineQuantize(Outline outline, const Json& params) {
     return Error{ErrorCode::kInvalid, "quantize cannot rewrite a network with unmerged " + outline.adapters + " adapters; set merge: true in that step"};
   }
   ASSIGN_OR_RETURN(std::vector<LayerOutline*> layers, LayersOf(outline, params.at("tensors")));
+  if (scheme == "qat") {
+    for (auto& [name, layer] : outline.layers) {
+      if (model::RowOf(layer.encoding).trains || std::find(layers.begin(), layers.end(), &layer) != layers.end()) continue;
+      return Error{ErrorCode::kInvalid, "quantize with scheme qat trains the network, and " + layer.node + " is " + std::string(model::ToString(layer.encoding)) +
+                                            ", which cannot be trained; add it to targets, or put this step before the one that made it so"};
+    }
+  }
   for (LayerOutline* layer : layers) {
-    if (layer->removed) continue;
     if (layer->encoding != Encoding::kDense && !(int8 && layer->encoding == Encoding::kInt8)) {
       return Error{ErrorCode::kInvalid, "quantize needs float32 weights" + std::string(int8 ? " or int8 ones" : "") + ", those of " + layer->node + " are " +
                                             std::string(model::ToString(layer->encoding)) + " already; leave the layer out with ignore"};
     }
     int64_t size = model::ElementCount(layer->shape), row = layer->shape.empty() ? 0 : size / layer->shape[0];
     if (int8 && !layer->factored && (size < kMinWeights || row < kMinRow)) continue;  // left alone
+    if (int8) outline.encoder = "quantize";
     layer->encoding = int8 ? Encoding::kInt8 : Encoding::kCodebook;
     // The entropy of a code: a little less than its bits.
     layer->bits = int8 ? kBitsPerInt8 : 0.9 * params.at("bits").get<double>();
   }
-  if (int8) outline.encoder = "quantize";
   return outline;
 }
 

@@ -144,7 +144,8 @@ class Remover {
     // From the last one, so that it is the first that stays of a layer that is masked as a whole.
     for (size_t u = coupling_.units.size(); u-- > 0;) {
       const Unit& unit = coupling_.units[u];
-      if (unit.weights.empty() || !unit.fixed.empty()) continue;
+      if (unit.weights.empty()) continue;
+      if (!unit.fixed.empty()) obstacles[u] = unit.fixed;
       bool masked = std::all_of(unit.weights.begin(), unit.weights.end(), [&](const Slice& s) { return tensors_.contains(s.tensor) && IsMasked(model_.masks, s); });
       if (!masked) continue;
       std::map<std::string, int64_t> slices;
@@ -295,7 +296,7 @@ Result<Outline> OutlineRemove(Outline outline, const Json& params) {
   TRY(CheckFloat(outline, layers, "remove"));
   bool masked = false, units = false;
   for (LayerOutline* layer : layers) {
-    if (!layer->masked || layer->removed) continue;
+    if (!layer->masked) continue;
     masked = true;
     units = units || layer->width < 1 || layer->density == 0;
     outline.reshaped = true;

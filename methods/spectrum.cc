@@ -143,6 +143,9 @@ Result<LowRankResult> LowRank(Model model, const Spectrum& spectrum, const Json&
     if (!HasFactors(*found) || found->up.shape()[1] < choice.rank) return Corrupt(layer.tensor + " lacks factors of rank " + std::to_string(choice.rank));
     factors.push_back({layer.tensor, choice.rank, found->up, found->down});
   }
+  if (options.rank && factors.empty() && !choices.empty()) {
+    return Invalid("low_rank: " + choices[0].tensor.substr(0, choices[0].tensor.rfind('.')) + ": " + choices[0].reason + (choices.size() > 1 ? ", and no other layer gets smaller" : "") + "; lower rank");
+  }
   ASSIGN_OR_RETURN(result.model, Factor(std::move(model), factors, spectrum.conv));
   return result;
 }
@@ -181,6 +184,11 @@ Result<Outline> OutlineLowRank(Outline outline, const Json& params) {
     if (params.contains("rank") && layer->shape.size() >= 2) {
       double rows = static_cast<double>(layer->shape[0]), size = static_cast<double>(model::ElementCount(layer->shape));
       share = std::min(1.0, params.at("rank").get<double>() * (rows + size / rows) / size);
+      // Known by the step that factors or masks it, here only about.
+      if (double left = layer->weights * layer->density; left < size && share * size >= left) {
+        outline.doubts.push_back("rank " + Canonical(params.at("rank")) + " of " + layer->node + " has more weights than the layer has left, which will stay as it is; lower rank");
+        continue;
+      }
     }
     layer->multiply_adds *= share;
     // A mask ends with its tensor.

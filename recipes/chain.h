@@ -88,6 +88,8 @@ class Chain {
   void StartOver(model::Graph graph, uint64_t seed);
   // Dense graph of a checkpoint that the plan makes.
   const model::Graph& GraphOf(const StepKey& model) const;
+  // Whether its layer `node` of that graph is a low-rank pair by now.
+  bool IsFactored(const StepKey& model, const std::string& node) const;
   // Fresh weights for the present network, others for every generation.
   StepKey NewWeights(int64_t generation);
   // A network from outside of the recipe (recipes/outside.h), and its evaluation.

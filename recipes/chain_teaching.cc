@@ -1,5 +1,8 @@
 // What students, teachers and generations need of a chain: another network to go on with, the better of two, the best so far,
 // and a control that trained as long without a teacher.
+#include <algorithm>
+#include <cmath>
+
 #include "recipes/chain.h"
 #include "recipes/plan_builder.h"
 #include "recipes/resolve.h"
@@ -21,6 +24,8 @@ void Chain::StartOver(model::Graph graph, uint64_t seed) {
 }
 
 const model::Graph& Chain::GraphOf(const StepKey& model) const { return builder_.GraphOf(model); }
+
+bool Chain::IsFactored(const StepKey& model, const std::string& node) const { return builder_.IsFactored(model, node); }
 
 StepKey Chain::NewWeights(int64_t generation) {
   Json params = Json::object();
@@ -79,6 +84,9 @@ ControlStart Chain::StartControl(std::optional<StepKey> weights) const { return 
 
 PlannedModel Chain::Control(const ControlStart& start, const Json& training, int64_t times) {
   Json stretched = training;
+  // Without a teacher, an epoch has the labelled samples only.
+  double labels = training.at("labels").get<double>();
+  if (labels < 1) times *= std::max<int64_t>(1, std::llround(1 / labels));
   int64_t epochs = training.at("epochs").get<int64_t>() * times;
   stretched["epochs"] = epochs;
   for (Json& milestone : stretched.at("milestones")) milestone = milestone.get<double>() * static_cast<double>(times);

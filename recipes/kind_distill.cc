@@ -47,9 +47,13 @@ void ResolveDistill(ResolveContext& context, Json& distill, const std::string& p
 
 bool CheckMatch(Chain& chain, const Json& match, const PlannedModel& teacher) {
   for (const auto& [tensor, layer] : chain.outline().layers) {
-    if (!match.contains(layer.node) || (!layer.factored && !layer.removed)) continue;
-    chain.Refuse("match", "match: " + layer.node + " is no longer in the network, an earlier step has " + (layer.factored ? "replaced it by two thin layers" : "removed it") +
-                              "; match the node behind it, or put distill before that step");
+    if (!match.contains(layer.node) || !layer.factored) continue;
+    chain.Refuse("match", "match: " + layer.node + " is no longer in the network, an earlier step has replaced it by two thin layers; match the node behind it, or put distill before that step");
+    return false;
+  }
+  for (const auto& [student, node] : match.items()) {
+    if (!chain.IsFactored(teacher.key, node.get<std::string>())) continue;
+    chain.Refuse("match", "match: the teacher has no node " + node.get<std::string>() + " any more, a step of it has replaced it by two thin layers; match the node behind it");
     return false;
   }
   auto matching = methods::MatchNodes(chain.graph(), chain.GraphOf(teacher.key), match.get<std::map<std::string, std::string>>());
@@ -61,6 +65,9 @@ void PlanDistill(Chain& chain, const Json& distill) {
   if (!chain.MayTrain("distill")) return;
   std::optional<PlannedModel> teacher = FindTeacher(chain, distill);
   if (!teacher) return;
+  if (!distill["match"].empty() && distill["teacher"] == "best" && &chain.graph() != &chain.recipe().graph) {
+    return chain.Refuse("match", "match: which network is the best is known only once all have run, and a student is not like the baseline; name the teacher");
+  }
   if (!distill["match"].empty() && !CheckMatch(chain, distill["match"], *teacher)) return;
   Lesson lesson = LessonOf(distill, *teacher);
   if (distill["rewind"] == "weights") {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "methods/low_rank.h"
 #include "methods/ranks.h"
 #include "methods/spectrum.h"
 #include "recipes/kinds.h"
@@ -121,8 +122,13 @@ void PlanLowRank(Chain& chain, const Json& section) {
     if (section.contains(field)) params[field] = section[field];
   }
   if (section.contains("budget")) params.update(BudgetOf(section));
-  if (!section["output_layer"].get<bool>()) params["output_layer"] = false;
-  if (!chain.Become(methods::OutlineLowRank(chain.outline(), params))) return;
+  Json changed = params;  // what it works on
+  if (!section["output_layer"].get<bool>()) {
+    params["output_layer"] = false;
+    std::string whole = methods::OutputWeight(chain.graph(), chain.info());
+    std::erase_if(changed["tensors"].get_ref<Json::array_t&>(), [&](const Json& tensor) { return tensor == whole; });
+  }
+  if (!chain.Become(methods::OutlineLowRank(chain.outline(), changed))) return;
   StepKey spectra = chain.Helper(chain.name() + "/spectrum", "spectrum", std::move(spectrum), {{"model", chain.model()}}, whitened);
   chain.Advance("low_rank", std::move(params), {{"spectrum", spectra}}, false);
 }

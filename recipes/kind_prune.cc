@@ -1,4 +1,5 @@
 // prune: masks weights, at once or along a schedule while training.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <regex>
@@ -6,6 +7,7 @@
 
 #include "methods/calibrate.h"
 #include "methods/pruning.h"
+#include "methods/units.h"
 #include "recipes/kinds.h"
 
 namespace pare::recipes {
@@ -187,23 +189,44 @@ void ResolvePrune(ResolveContext& context, Json& prune, const std::string& point
   if (Scheduled(prune)) ResolveSchedule(context, prune, written, pointer);
 }
 
+// A multiple that is wider than a layer leaves it whole.
+bool CheckMultiple(Chain& chain, const methods::UnitPlan& units, int64_t multiple) {
+  int64_t widest = 0;
+  std::string whole;
+  for (const methods::PrunableClass& c : units.classes) {
+    auto size = static_cast<int64_t>(c.units.size());
+    widest = std::max(widest, size);
+    if (size < multiple) whole += (whole.empty() ? "" : ", ") + c.name + " (" + std::to_string(size) + ")";
+  }
+  std::string text = "round_to: " + std::to_string(multiple) + " is more than the units of ";
+  if (widest < multiple) chain.Refuse("round_to", text + "every layer (at most " + std::to_string(widest) + "), nothing would be pruned; lower it");
+  else if (!whole.empty()) chain.Warn(text + whole + ": they stay whole");
+  return widest >= multiple;
+}
+
 // What the network says to the granularity: rows that N does not divide, units that cannot go. Layers without such units
-// keep their place in the outline. Known only while the graph is the dense one.
+// keep their place in the outline. How wide layers are is known only while the graph is the dense one.
 bool FitsNetwork(Chain& chain, const Json& params, const methods::Outline& before) {
   if (!params.contains("granularity")) return true;
-  if (before.reshaped) {
-    if (params["granularity"]["kind"] == "n_m") {
+  const Json& granularity = params["granularity"];
+  bool parts = granularity["kind"] == "structured" && granularity["unit"] != "channel";  // no step adds heads or branches
+  if (before.reshaped && !parts) {
+    if (granularity["kind"] == "n_m") {
       chain.Warn("granularity: how wide layers are behind low_rank or remove is only known once that has run; where M does not divide a width, the step will fail");
     }
     return true;
   }
-  auto options = methods::PruneOptionsFromJson(params, chain.graph(), chain.info());
+  model::Graph graph = chain.graph();
+  methods::SetEncodings(graph, before);
+  auto info = model::Analyze(graph);
+  auto options = info.ok() ? methods::PruneOptionsFromJson(params, graph, *info) : Result<methods::PruneOptions>(info.error());
   if (!options.ok()) {
     std::string text = options.error().message;
     chain.Refuse("granularity", text.starts_with("prune: ") ? text.substr(7) : text);
     return false;
   }
-  if (options->units == nullptr) return true;
+  if (options->units == nullptr || before.reshaped) return true;
+  if (!CheckMultiple(chain, *options->units, options->granularity.round_to)) return false;
   std::set<std::string> takes_part;
   for (const methods::PrunableClass& c : options->units->classes) {
     for (const methods::PrunableUnit& unit : c.units) {
@@ -230,6 +253,8 @@ void PlanPrune(Chain& chain, const Json& prune) {
     Json training = chain.Training(prune["train"]);
     params["train"] = training["train"];
     params["draw_epoch"] = training["draw_epoch"];
+  } else if (Calibrates(prune) && !chain.MayTrain("prune by " + prune["criterion"].get<std::string>())) {
+    return;  // gradients pass through the layers that it leaves alone, too
   }
   const methods::Outline before = chain.outline();
   if (!chain.Become(methods::FindMethod("prune")->outline(before, params)) || !FitsNetwork(chain, params, before)) return;

@@ -12,7 +12,7 @@ constexpr Field kFields[] = {
     {"quantize", "scheme", "name", "\"int8_dynamic\"", 0, 0, "int8_dynamic,int8_static,qat,cluster", "", "int8_dynamic: inputs rounded by the range that is there; int8_static: by a calibrated range; qat: trained with the rounding; cluster: weights share 2^bits values", "int8_static"},
     {"quantize", "activations", "name", "", 0, 0, "dynamic,static", "", "qat: as in int8_dynamic or int8_static; default dynamic", "static"},
     {"quantize", "calibrator", "name", "", 0, 0, "min_max,percentile,mse", "", "static: the range that the codes cover: all that calibration saw, all but the rarest, or the one of least squared error; default min_max", "percentile"},
-    {"quantize", "percentile", "number", "", 50.1, 100, "", "percent", "calibrator percentile: of the inputs within the range; default 99.99", "99.9"},
+    {"quantize", "percentile", "number", "", 50.1, 100, "", "percent", "calibrator percentile: of the inputs are below the top of the range, and as many above its bottom; default 99.99", "99.9"},
     {"quantize", "calibration_samples", "integer", "", methods::kMinCalibrationSamples, 1e9, "", "samples", "static: training samples to calibrate with; default 512, or all if there are fewer", "256"},
     {"quantize", "bits", "integer", "", 1, 8, "", "", "cluster: of a code; default 5", "4"},
     {"quantize", "targets", "patterns", "", 0, 0, "", "", "which weights: layer or tensor name, glob, re:REGEX (whole name), or operator type; default: linear, conv2d and embedding", "[fc1, embedding]"},

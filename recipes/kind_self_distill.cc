@@ -28,7 +28,7 @@ void PlanSelfDistill(Chain& chain, const Json& section) {
   if (!chain.MayTrain("self_distill")) return;
   bool renewed = section["start"] == "new";
   for (const auto& [name, layer] : chain.outline().layers) {
-    if (!renewed || layer.removed || layer.encoding == model::Encoding::kDense) continue;
+    if (!renewed || layer.encoding == model::Encoding::kDense) continue;
     return chain.Refuse("start", "new: " + layer.node + " is " + std::string(model::ToString(layer.encoding)) + ", which new weights are not; use start: continue, or put self_distill before the step that made it so");
   }
   auto generations = section["generations"].get<int64_t>();

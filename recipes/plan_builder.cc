@@ -93,8 +93,16 @@ StepKey PlanBuilder::Add(PlannedStep step) {
 StepKey PlanBuilder::AddModel(PlannedStep step, const methods::Outline& outline, std::shared_ptr<const model::Graph> graph) {
   if (graph != nullptr) graphs_[step.key] = std::move(graph);
   plan_.expected[step.key] = ExpectedOf(outline);
+  for (const auto& [tensor, layer] : outline.layers) {
+    if (layer.factored) factored_[step.key].insert(layer.node);
+  }
   models_[step.name] = {step.key, step.name};
   return Add(std::move(step));
+}
+
+bool PlanBuilder::IsFactored(const StepKey& model, const std::string& node) const {
+  auto found = factored_.find(model);
+  return found != factored_.end() && found->second.contains(node);
 }
 
 const model::Graph& PlanBuilder::GraphOf(const StepKey& model) const {

@@ -34,6 +34,7 @@ class PlanBuilder {
   // `graph`: dense, if it is not the recipe's.
   StepKey AddModel(PlannedStep step, const methods::Outline& outline, std::shared_ptr<const model::Graph> graph = nullptr);
   const model::Graph& GraphOf(const StepKey& model) const;
+  bool IsFactored(const StepKey& model, const std::string& node) const;
   // The key of a checkpoint's evaluation on validation samples, planned or not.
   StepKey EvaluationOf(const StepKey& model) const;
   // The evaluation of a checkpoint on test samples, which is wanted after the decision.
@@ -72,6 +73,7 @@ class PlanBuilder {
   std::map<std::string, PlannedModel> models_;  // by step name
   std::map<std::string, bool> variants_;        // true: planned; false: being planned
   std::set<StepKey> keys_;
+  std::map<StepKey, std::set<std::string>> factored_;  // nodes of their dense graphs that are low-rank pairs by now
   std::map<StepKey, std::shared_ptr<const model::Graph>> graphs_;  // of checkpoints whose dense graph is not the recipe's
   std::map<std::string, StepKey> shared_names_;
 };

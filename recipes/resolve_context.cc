@@ -107,9 +107,13 @@ void ResolveContext::ResolveLabels(Json& train) const {
   if (labels > 1) train["labels"] = labels / static_cast<double>(training_samples());
 }
 
-void ResolveContext::CheckBatch(const Json& train, const std::string& pointer) {
+bool ResolveContext::HasLabels(const Json& train) const { return std::llround(train["labels"].get<double>() * static_cast<double>(training_samples())) > 0; }
+
+void ResolveContext::CheckBatch(const Json& train, const std::string& pointer, bool taught) {
   if (train["labels"].get<double>() > 1) {
     Fail(pointer + "/labels", "labels: the training split has only " + std::to_string(training_samples()) + " samples");
+  } else if (!taught && !HasLabels(train)) {
+    Fail(pointer + "/labels", "labels: none is left to train on without a teacher; give more, or distill with hardness above 0");
   }
   int64_t batch = train["batch_size"].get<int64_t>(), samples = training_samples();
   if (batch > samples) {

@@ -52,8 +52,10 @@ class ResolveContext {
   Json FineTuning(const Json& written, const std::string& pointer);
   // `labels`, given as a fraction or as a number of samples, becomes a fraction.
   void ResolveLabels(Json& train) const;
-  // Batch, shards, labels and split must fit.
-  void CheckBatch(const Json& train, const std::string& pointer);
+  // Whether a sample is left that has its label.
+  bool HasLabels(const Json& train) const;
+  // Batch, shards, labels and split must fit. `taught`: by a teacher, so that no label is needed.
+  void CheckBatch(const Json& train, const std::string& pointer, bool taught = false);
 
  private:
   Json FromNothing(const Json& written) const;

@@ -61,7 +61,10 @@ void ResolveTeaching(ResolveContext& context, Json& section, const std::string& 
     if (written.contains(name)) resolved[name] = written[name];
   }
   FillDefaults(kind, resolved);
-  context.CheckBatch(resolved, pointer);
+  context.CheckBatch(resolved, pointer, resolved["hardness"].get<double>() > 0);
+  if (resolved["control"].get<bool>() && !context.HasLabels(resolved)) {
+    context.Fail(pointer, "control: there is no label to train a control without the teacher on; set control: false");
+  }
   section = std::move(resolved);
 }
 

@@ -207,6 +207,22 @@ TEST_F(UnitsTest, WidthsAreMultiplesAndOneUnitStays) {
   for (const char* name : {"fc1.weight", "fc2.weight", "fc3.weight"}) EXPECT_EQ(Width(masks->at(name)), 1);
 }
 
+TEST_F(UnitsTest, MultiplesKeepWithinTheDensityBounds) {
+  model::Graph graph = *model::BuildArchitecture("mlp", {{"hidden", {100}}}, {1, 2, 4}, 3);
+  model::TensorMap tensors = RandomTensors(graph, 4);
+  auto width = [&](double min_density, double max_density, double sparsity, int64_t round_to) {
+    Json params = Params("channel", {"fc1.weight"}, "layer", round_to);
+    params["min_density"] = min_density;
+    params["max_density"] = max_density;
+    return Width(Masks(graph, tensors, params, sparsity)->at("fc1.weight"));
+  };
+  EXPECT_EQ(width(0.5, 1.0, 0.9, 16), 64) << "50 is between 48 and 64";
+  EXPECT_EQ(width(0.0, 0.5, 0.1, 16), 48) << "at most 50";
+  EXPECT_EQ(width(0.0, 0.6, 0.42, 16), 48) << "58 is nearer to 64 than to 48";
+  EXPECT_EQ(width(0.5, 0.6, 0.9, 16), 64) << "none is within: the lower bound holds";
+  EXPECT_EQ(width(0.95, 1.0, 0.9, 64), 100) << "no multiple is large enough";
+}
+
 TEST_F(UnitsTest, AGlobalRankingTakesTheWeakestUnitsOfAllLayers) {
   model::Graph graph = *model::BuildArchitecture("mlp", {{"hidden", {8, 8}}}, {1, 2, 4}, 3);
   model::TensorMap tensors = RandomTensors(graph, 4);

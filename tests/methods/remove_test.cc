@@ -1,6 +1,7 @@
 // Removed = masked, held against a forward pass in double; over graphs made by hand and at random.
 #include "methods/remove.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -72,6 +73,22 @@ TEST(RemoveTest, HalvesAnMlpAndItsCounts) {
   EXPECT_EQ(report[0].before, 30);
   EXPECT_EQ(report[0].after, 15);
   EXPECT_EQ(report[2].after, 5) << "classes stay";
+}
+
+TEST(RemoveTest, SaysWhyUnitsNextToAnEncodedLayerStay) {
+  Model masked = *Masked(Random(*model::BuildArchitecture("mlp", {{"hidden", {30, 20}}}, {1, 4, 4}, 5), 1), {{"criterion", "magnitude_l1"}, {"scope", "layer"},
+      {"tensors", {"fc1.weight"}}, {"min_density", 0.0}, {"max_density", 1.0}, {"sparsity", 0.5}, {"granularity", {{"kind", "structured"}, {"unit", "channel"}, {"round_to", 1}}}});
+  for (model::Node& node : masked.graph.nodes) {
+    if (node.name != "fc2") continue;
+    node.attributes.encoding = model::Encoding::kInt8;
+    masked.tensors["fc2.weight_scale"] = model::Tensor(model::DType::kF32, {20});
+    masked.tensors["fc2.weight"] = model::Tensor(model::DType::kI8, {20, 30});
+  }
+  auto report = RemoveMaskedUnits(masked, {"fc1.weight"});
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  ASSERT_EQ(report->size(), 1u);
+  EXPECT_EQ(report->at(0).after, 30);
+  EXPECT_THAT(report->at(0).stayed, testing::HasSubstr("'fc2' are not float32"));
 }
 
 TEST(RemoveTest, FollowsChannelsThroughPoolingAndFlatten) {

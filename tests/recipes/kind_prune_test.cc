@@ -45,6 +45,8 @@ TEST(KindPruneTest, TheNetworkRefusesWhatItCannotGive) {
   EXPECT_THAT(StepsError("{prune: {granularity: channel, targets: fc3, sparsity: 0.5}}"), HasSubstr("the width of fc3.weight is fixed"));
   EXPECT_THAT(StepsError("{prune: {granularity: head, sparsity: 0.5}}"), HasSubstr("belongs to no attention head"));
   EXPECT_THAT(StepsError("{prune: {granularity: layer, sparsity: 0.5}}"), HasSubstr("no residual branch"));
+  EXPECT_THAT(StepsError("{prune: {granularity: channel, scope: layer, sparsity: 0.5, round_to: 512}}"), HasSubstr("round_to: 512 is more than the units of every layer (at most 300)"));
+  EXPECT_EQ(StepsError("{prune: {granularity: channel, scope: layer, sparsity: 0.5, round_to: 128}}"), "");
 }
 
 TEST(KindPruneTest, RemoveFollowsAMaskAndEndsWeightRewinding) {

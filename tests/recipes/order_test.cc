@@ -57,6 +57,41 @@ TEST(OrderTest, AdaptersNeedLayersThatPassGradientsAndCarryNoneYet) {
   EXPECT_EQ(OrderError("    - lora: {epochs: 1, merge: true}\n    - lora: {epochs: 1}"), "");
 }
 
+// What an earlier step did to some layers stands in the way of steps on the others, too.
+TEST(OrderTest, AQuantizedLayerStopsTrainingOfItsNeighbours) {
+  std::string int8 = "    - quantize: {targets: fc2}\n";
+  for (const char* step : {"prune: {sparsity: 0.5, criterion: taylor, targets: fc1}", "prune: {sparsity: 0.5, criterion: fisher, targets: fc1}",
+                           "prune: {granularity: channel, scope: layer, sparsity: 0.5, criterion: taylor, targets: fc1}", "quantize: {scheme: qat, targets: fc1, epochs: 1}"}) {
+    EXPECT_THAT(OrderError(int8 + "    - " + step), AllOf(StartsWith("r.yaml:10:"), HasSubstr("fc2"), HasSubstr("int8"), HasSubstr("before"))) << step;
+  }
+  EXPECT_EQ(OrderError(int8 + "    - quantize: {scheme: qat, targets: [fc1, fc2], epochs: 1}"), "");
+  EXPECT_EQ(OrderError(int8 + "    - prune: {sparsity: 0.5, targets: fc1}"), "");
+}
+
+TEST(OrderTest, UnitsNextToAnEncodedLayerStay) {
+  for (const char* encode : {"quantize: {targets: fc2}", "quantize: {scheme: cluster, targets: fc2}"}) {
+    EXPECT_THAT(OrderError("    - " + std::string(encode) + "\n    - prune: {granularity: channel, scope: layer, sparsity: 0.5, targets: fc1}"),
+                AllOf(StartsWith("r.yaml:10:"), HasSubstr("fc1"), HasSubstr("'fc2' are not float32"))) << encode;
+  }
+}
+
+TEST(OrderTest, OneStepMergesItsOwnAdapters) {
+  EXPECT_THAT(OrderError("    - lora: {epochs: 1, targets: fc1}\n    - lora: {epochs: 1, targets: fc2, merge: true}"), AllOf(StartsWith("r.yaml:10:"), HasSubstr("merge step before it")));
+  EXPECT_EQ(OrderError("    - lora: {epochs: 1, targets: fc1}\n    - merge:\n    - lora: {epochs: 1, targets: fc2, merge: true}\n    - retrain: {epochs: 1}"), "");
+}
+
+// A layer that is too small stays float32, and so does what follows.
+TEST(OrderTest, LayersThatAreLeftAloneDoNotStandInTheWay) {
+  EXPECT_EQ(OrderError("    - student: {architecture: mlp, hidden: [20]}\n    - quantize: {targets: fc2}\n    - retrain: {epochs: 1}"), "");
+  EXPECT_EQ(OrderError("    - low_rank: {energy: 0.9}\n    - distill: {teacher: baseline, match: {fc3: fc3}}"), "");
+}
+
+TEST(OrderTest, HeadsAndBranchesDoNotComeWithAnotherRank) {
+  for (const char* unit : {"head", "layer"}) {
+    EXPECT_THAT(OrderError("    - low_rank: {energy: 0.9}\n    - prune: {granularity: " + std::string(unit) + ", sparsity: 0.5}"), StartsWith("r.yaml:10:")) << unit;
+  }
+}
+
 TEST(OrderTest, OnlyWhatWasMaskedIsRemovedAndOnlyOnce) {
   std::string units = "    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - remove:\n";
   EXPECT_THAT(OrderError(units + "    - remove:"), AllOf(StartsWith("r.yaml:11:"), HasSubstr("no step before it masks")));
@@ -69,6 +104,9 @@ TEST(OrderTest, WhatDoesLittleIsSaid) {
   EXPECT_THAT(warnings("    - prune: {granularity: channel, scope: layer, sparsity: 0.5}\n    - remove:"), Not(Contains(HasSubstr("whole units"))));
   EXPECT_THAT(warnings("    - prune: {sparsity: 0.5}\n    - prune: {sparsity: 0.3}"), Contains(HasSubstr("at least that sparse already")));
   EXPECT_THAT(warnings("    - prune: {sparsity: 0.3}\n    - prune: {sparsity: 0.5}"), Not(Contains(HasSubstr("sparse already"))));
+  for (const char* first : {"prune: {sparsity: 0.9}", "low_rank: {rank: 20, targets: fc1}"}) {
+    EXPECT_THAT(warnings("    - " + std::string(first) + "\n    - low_rank: {rank: 60, targets: fc1}"), Contains(HasSubstr("rank 60 of fc1 has more weights than the layer has left"))) << first;
+  }
   EXPECT_THAT(warnings("    - prune: {sparsity: 0.5}\n    - student: {}"), Contains(HasSubstr("nothing is left of the steps before it")));
   EXPECT_THAT(warnings("    - student: {}"), Not(Contains(HasSubstr("nothing is left"))));
   EXPECT_THAT(warnings("    - distill: {teacher: baseline, temperature: 8}"), Contains(HasSubstr("clip_norm: 1")));

@@ -87,10 +87,18 @@ TEST(DistillTest, RefusesContradictions) {
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{distill: {teacher: baseline, teacher_model: {architecture: mlp}}}]}")), HasSubstr("only with a teacher that is a .safetensors file"));
 }
 
-TEST(DistillTest, RefusesToMatchALayerThatAnEarlierStepReplacedOrRemoved) {
+TEST(DistillTest, RefusesToMatchALayerThatAnEarlierStepReplaced) {
   std::string error = ErrorOf(WithVariants(" {a: [{low_rank: {rank: 8, targets: fc1}}, {distill: {teacher: baseline, match: {fc1: fc1}}}]}"));
   EXPECT_THAT(error, testing::AllOf(testing::StartsWith("r.yaml:7:"), HasSubstr("match: fc1 is no longer in the network"), HasSubstr("put distill before that step")));
   EXPECT_EQ(ErrorOf(WithVariants(" {a: [{low_rank: {rank: 8, targets: fc1}}, {distill: {teacher: baseline, match: {fc2: fc2}}}]}")), "");
+  std::string teacher = " {t: [{low_rank: {rank: 8, targets: fc1}}, {retrain: {epochs: 1}}], a: [{distill: {teacher: t, match: {";
+  EXPECT_THAT(ErrorOf(WithVariants(teacher + "fc1: fc1}}}]}")), HasSubstr("the teacher has no node fc1 any more"));
+  EXPECT_EQ(ErrorOf(WithVariants(teacher + "fc1: fc2}}}]}")), "");
+}
+
+TEST(DistillTest, WhatIsMatchedIsKnownBefore) {
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{student: {architecture: mlp, hidden: [50]}}, {retrain: {epochs: 1}}, {distill: {teacher: best, match: {fc1: fc1}}}]}")), HasSubstr("name the teacher"));
+  EXPECT_EQ(ErrorOf(WithVariants(" {a: [{prune: {sparsity: 0.5}}, {distill: {teacher: best, match: {fc1: fc1}}}]}")), "");
 }
 
 TEST(DistillTest, OneFileOfTensorsIsOneNetwork) {
@@ -143,6 +151,21 @@ TEST(LabelsTest, ANumberOfSamplesIsAFractionOfTheTrainingSplit) {
   EXPECT_EQ(ParamsOf(recipe, "b/01-retrain")["train"]["labels"], 0.5);
   EXPECT_FALSE(ParamsOf(recipe, "baseline")["train"].contains("labels")) << "keys of recipes without it stay";
   EXPECT_THAT(ErrorOf(WithVariants(" {a: [{retrain: {labels: 70000}}]}")), HasSubstr("labels: the training split has only 55000 samples"));
+}
+
+TEST(LabelsTest, NoneAreEnoughWithATeacherOnly) {
+  for (const char* step : {"retrain: {labels: 0}", "retrain: {labels: 1e-6}", "distill: {teacher: baseline, labels: 0, hardness: 0}"}) {
+    EXPECT_THAT(ErrorOf(WithVariants(" {a: [{" + std::string(step) + "}]}")), HasSubstr("labels: none is left to train on")) << step;
+  }
+  EXPECT_EQ(ErrorOf(WithVariants(" {a: [{distill: {teacher: baseline, labels: 0}}]}")), "");
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{self_distill: {labels: 0}}]}")), HasSubstr("set control: false"));
+}
+
+TEST(LabelsTest, AControlTakesAsManyStepsAsTheTaught) {
+  ResolvedRecipe recipe = Resolved(WithVariants(" {a: [{distill: {teacher: baseline, labels: 0.05, epochs: 3, schedule: multi_step, milestones: [2], control: true}}]}"));
+  Json train = ParamsOf(recipe, "control-a")["train"];
+  EXPECT_EQ(train["epochs"], 60);
+  EXPECT_EQ(train["milestones"], Json({40.0}));
 }
 
 TEST(StudentTest, StartsAnotherNetworkWhoseLayersTheNextStepsName) {

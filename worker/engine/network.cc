@@ -298,7 +298,9 @@ class TorchNetwork : public Network {
     output.has_gradient = true;
     for (size_t t = 0; t < job.loss.tap_targets.size(); ++t) result.loss += MatchTap(shard, taps_[t], first, job.loss.tap_targets[t], job);
     for (auto n = shard.nodes.rbegin(); n != shard.nodes.rend(); ++n) {
-      if (n->has_gradient && n->wants_gradient) n->kernel.backward(shard, *n);
+      if (!n->has_gradient || !n->wants_gradient) continue;
+      CHECK(n->kernel.backward != nullptr);  // REQUIRES of training: model::CheckTrainable
+      n->kernel.backward(shard, *n);
     }
   }
 

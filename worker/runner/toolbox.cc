@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/encoding.h"
 #include "worker/runner/calibration.h"
 #include "worker/runner/evaluation.h"
 #include "worker/runner/importance.h"
@@ -15,6 +16,7 @@ void RunnerToolbox::Report(const std::string& layer, Json what) {
 
 Result<model::TensorMap> RunnerToolbox::Gradients(const model::Graph& graph, const model::TensorMap& tensors, const methods::GradientRequest& request) {
   ASSIGN_OR_RETURN(StepData data, LoadData(context_));
+  TRY(model::CheckTrainable(graph));
   ASSIGN_OR_RETURN(model::GraphInfo info, model::Analyze(graph));
   TRY(CheckFits(graph, info, *data.dataset, data.spec));
   ASSIGN_OR_RETURN(std::vector<uint32_t> rows, CalibrationRows(data, request.samples, context_.spec.seed));
