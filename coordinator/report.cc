@@ -131,7 +131,7 @@ Json PromotedLine(const QueryContext& context, const Job& job, const Json& decis
   }
   auto record = context.state.artifacts.find(*artifact);
   if (record != context.state.artifacts.end() && record->second.blobs.count("checkpoint") != 0 && !context.store.empty()) {
-    line["path"] = storage::StorePaths(context.store).blob(record->second.blobs.at("checkpoint"));
+    line["path"] = storage::StorePaths(context.store).blob(record->second.blobs.at("checkpoint").digest);
   }
   return line;
 }

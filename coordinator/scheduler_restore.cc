@@ -32,7 +32,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     ArtifactRecord& record = state_.artifacts[row.digest];
     record = {.key = row.key, .kind = artifact->kind, .results = ResultsOf(row.manifest), .bytes = row.bytes, .created_ms = row.created_ms,
               .collected = row.collected_ms != 0};
-    for (const auto& [role, blob] : artifact->blobs) record.blobs[role] = blob.digest;
+    for (const auto& [role, blob] : artifact->blobs) record.blobs[role] = blob;
   }
   state_.steps.reserve(stored.steps.size());
   for (const storage::StepRow& row : stored.steps) {
@@ -60,6 +60,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
   for (const storage::SnapshotRow& row : stored.snapshots) {
     auto step = state_.steps.find(row.key);
     if (step == state_.steps.end() || row.blob.is_none()) continue;
+    state_.last_epoch = std::max(state_.last_epoch, row.lease_epoch);  // its attempt may be lost (fsck --repair)
     step->second.snapshot = Snapshot{row.blob, row.position, {row.lease_epoch, row.sequence}};
   }
   for (storage::AttemptRow& row : stored.attempts) {

@@ -260,15 +260,20 @@ bool Service::IsGone(const Digest& blob) {
   return there.ok() && !*there;  // a store that cannot be read just now has lost nothing
 }
 
+// One of another size is as good as gone: the step that runs again replaces it.
+bool Service::IsGone(const storage::BlobReference& blob) {
+  auto there = backend_.blobs->Holds(blob.digest, blob.bytes);
+  return there.ok() && !*there;
+}
+
 bool Service::Present(const Digest& artifact, const ArtifactRecord& record, bool thoroughly) {
-  auto missing = [&](const Digest& digest) {
-    if (IsGone(digest)) return true;
+  auto damaged = [&](const Digest& digest) {
     if (!thoroughly) return false;
     auto bytes = backend_.blobs->Get(digest);
     return !bytes.ok() && bytes.error().code == ErrorCode::kCorrupt;
   };
-  if (missing(artifact)) return false;
-  return std::none_of(record.blobs.begin(), record.blobs.end(), [&](const auto& blob) { return missing(blob.second); });
+  if (IsGone(artifact) || damaged(artifact)) return false;
+  return std::none_of(record.blobs.begin(), record.blobs.end(), [&](const auto& blob) { return IsGone(blob.second) || damaged(blob.second.digest); });
 }
 
 void Service::CheckArtifacts(const std::vector<StepKey>& keys, bool thoroughly) {
@@ -294,15 +299,14 @@ void Service::CheckInputs(const StepKey& key) {
 void Service::CheckFinished(const PeerId& peer, const StepFinished& finished) {
   std::string missing;
   auto artifact = storage::HeadFromText(finished.manifest);
-  std::vector<Digest> needed = {finished.artifact};
+  if (IsGone(finished.artifact)) missing = finished.artifact.brief();
   if (artifact.ok()) {
-    for (const auto& [role, blob] : artifact->blobs) needed.push_back(blob.digest);
-  }
-  for (const Digest& digest : needed) {
-    if (IsGone(digest)) missing = digest.brief();
+    for (const auto& [role, blob] : artifact->blobs) {
+      if (IsGone(blob)) missing = blob.digest.brief();
+    }
   }
   if (missing.empty()) return Apply(FromAgent{peer, finished});
-  Apply(BadResult{peer, finished, "the worker says it is done, but blob " + missing + " is not in the store"});
+  Apply(BadResult{peer, finished, "the worker says it is done, but blob " + missing + " is not in the store, or not whole"});
 }
 
 }  // namespace pare::coordinator

@@ -74,6 +74,7 @@ class Service {
   // `thoroughly`: also those whose bytes are damaged.
   void CheckArtifacts(const std::vector<StepKey>& keys, bool thoroughly = false);
   bool IsGone(const Digest& blob);
+  bool IsGone(const storage::BlobReference& blob);
   bool Present(const Digest& artifact, const ArtifactRecord& record, bool thoroughly);
   // collect.cc: request gc.
   Result<Json> Collect(const Json& args);

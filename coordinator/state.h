@@ -23,6 +23,7 @@
 #include "coordinator/packed_text.h"
 #include "coordinator/spec_text.h"
 #include "recipes/planner.h"
+#include "storage/artifact.h"
 #include "storage/rows.h"
 
 namespace pare::coordinator {
@@ -190,7 +191,7 @@ struct ArtifactRecord {
   // The results without "layers" and "training", which grow with the model and the training: the planner and the reports
   // need neither, and the whole manifest is a blob.
   JsonText results;
-  FlatMap<std::string, Digest> blobs;  // by role
+  FlatMap<std::string, storage::BlobReference> blobs;  // by role
   int64_t bytes = 0;
   int64_t created_ms = 0;
   bool collected = false;  // its blobs were given up: only the results are left

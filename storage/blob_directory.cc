@@ -103,11 +103,9 @@ class DirectoryBlobStore : public BlobStore {
     return BlobView{file.bytes, std::move(file.keep_alive)};
   }
 
-  Result<bool> Contains(const Digest& digest) override {
-    auto state = StateOf(paths_.blob(digest));
-    if (state.ok()) return true;
-    if (state.error().code == ErrorCode::kNotFound) return false;
-    return state.error();
+  Result<bool> Contains(const Digest& digest) override { return Look(digest, [](const FileState&) { return true; }); }
+  Result<bool> Holds(const Digest& digest, int64_t bytes) override {
+    return Look(digest, [bytes](const FileState& state) { return state.size == bytes; });
   }
 
   Result<std::unique_ptr<BlobWriter>> NewWriter() override;
@@ -119,6 +117,15 @@ class DirectoryBlobStore : public BlobStore {
     std::set<Digest> durable;    // name and bytes: this process has synced both
     std::bitset<256> prefixes;   // blobs/ab: this process has synced its name
   };
+
+  // False where there is none.
+  template <typename F>
+  Result<bool> Look(const Digest& digest, const F& matches) {
+    auto state = StateOf(paths_.blob(digest));
+    if (state.ok()) return matches(*state);
+    if (state.error().code == ErrorCode::kNotFound) return false;
+    return state.error();
+  }
 
   // Trusting the name alone would keep a damaged blob damaged for ever: a step that runs again must be able to heal it.
   Result<bool> HasAlready(const Digest& digest, std::span<const std::byte> bytes) {
@@ -169,7 +176,11 @@ class DirectoryBlobStore : public BlobStore {
   }
 
   Status Publish(TemporaryFile file, const Digest& digest) {
-    TRY(file.MoveTo(paths_.blob(digest)));
+    {
+      // A collection looks at a file and then unlinks its name: a new file must not get the name in between.
+      ASSIGN_OR_RETURN(MaintenanceLock shared, MaintenanceLock::Share(paths_));
+      TRY(file.MoveTo(paths_.blob(digest)));
+    }
     return SyncNames(digest);
   }
 

@@ -39,6 +39,10 @@ Status ForEachName(const std::string& path, F&& each) {
 Result<UniqueFd> Locked(const StorePaths& paths, int operation) {
   std::string path = paths.root + "/maintenance.lock";
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd.valid() && errno == EROFS) {
+    fd = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.valid() && errno == ENOENT) return UniqueFd();  // nobody can take blobs away there
+  }
   if (!fd.valid()) return SystemError("cannot open " + path, errno);
   int code;
   do {

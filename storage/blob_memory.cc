@@ -27,6 +27,13 @@ class MemoryBlobStore : public BlobStore {
     return blobs_.With([&](auto& blobs) { return blobs.count(digest) > 0; });
   }
 
+  Result<bool> Holds(const Digest& digest, int64_t bytes) override {
+    return blobs_.With([&](auto& blobs) {
+      auto it = blobs.find(digest);
+      return it != blobs.end() && static_cast<int64_t>(it->second->size()) == bytes;
+    });
+  }
+
  private:
   Synchronized<std::map<Digest, std::shared_ptr<const std::string>>> blobs_;
 };

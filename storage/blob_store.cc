@@ -26,6 +26,8 @@ class CollectingWriter : public BlobWriter {
 
 }  // namespace
 
+Result<bool> BlobStore::Holds(const Digest& digest, int64_t) { return Contains(digest); }
+
 Result<std::unique_ptr<BlobWriter>> BlobStore::NewWriter() { return std::unique_ptr<BlobWriter>(std::make_unique<CollectingWriter>(*this)); }
 
 }  // namespace pare::storage

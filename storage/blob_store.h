@@ -46,6 +46,8 @@ class BlobStore {
   // The bytes, verified against the digest: kNotFound if there is none, kCorrupt if they do not match.
   virtual Result<BlobView> Get(const Digest& digest) = 0;
   virtual Result<bool> Contains(const Digest& digest) = 0;
+  // The same of a blob that has `bytes` bytes: one of another size, which is damaged, is not there. A store that is far away answers as Contains.
+  virtual Result<bool> Holds(const Digest& digest, int64_t bytes);
   // For a blob that need not fit into memory. The default collects the bytes in memory and calls Put.
   virtual Result<std::unique_ptr<BlobWriter>> NewWriter();
 

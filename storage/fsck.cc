@@ -378,7 +378,8 @@ Result<FsckReport> Fsck(const StorePaths& paths, bool repair) {
     return Error{ErrorCode::kNotFound, "there is no store in " + paths.root};
   }
   if (!repair) return Examination(paths, false).Run();
-  ASSIGN_OR_RETURN(UniqueFd lock, LockStore(paths));
+  auto lock = LockStore(paths);
+  if (!lock.ok()) return lock.error().code == ErrorCode::kConflict ? lock.error() : CannotUse(paths.root, lock.error());
   TRY(FinishRepair(paths));
   return Examination(paths, true).Run();
 }

@@ -2,13 +2,18 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
+#include <string_view>
 
 #include "common/files.h"
 #include "common/log.h"
@@ -45,6 +50,30 @@ Error Held(const StorePaths& paths) {
   return Error{ErrorCode::kConflict, "store " + paths.root + " is in use by " + holder + "; connect to it with --coordinator, or use another --store"};
 }
 
+Error OnNetwork(const std::string& root, const std::string& kind) {
+  return Error{ErrorCode::kInvalid, "store " + root + " is on a network file system (" + kind +
+                                        "); put it on a local disk of the coordinator's host: workers elsewhere fetch and store through the coordinator"};
+}
+
+// Of the file system that `path` is on, as /proc/self/mountinfo names it; "" if it cannot be told.
+std::string MountTypeOf(const std::string& path) {
+  struct stat info{};
+  auto mounts = ReadFile("/proc/self/mountinfo", size_t{16} << 20);
+  if (!mounts.ok() || ::stat(path.c_str(), &info) != 0) return "";
+  std::string device = std::to_string(major(info.st_dev)) + ":" + std::to_string(minor(info.st_dev));
+  std::istringstream lines(*mounts);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string id, parent, number, word, type;
+    words >> id >> parent >> number;
+    if (number != device) continue;
+    while (words >> word && word != "-") {
+    }
+    if (words >> type) return type;
+  }
+  return "";
+}
+
 // SQLite's log shares memory between processes, and fsync and locks must mean what they say: true of local disks only.
 Status RefuseNetworkFileSystem(const std::string& root) {
   struct statfs info{};
@@ -54,13 +83,19 @@ Status RefuseNetworkFileSystem(const std::string& root) {
     const char* name;
   };
   static constexpr Kind kNetwork[] = {{0x6969, "NFS"},         {0xFF534D42, "CIFS"}, {0xFE534D42, "SMB"},     {0x517B, "SMB"},  {0x00C36400, "Ceph"},
-                                      {0x0BD00BD0, "Lustre"}, {0x47504653, "GPFS"}, {0x01021997, "9P"}, {0x5346414F, "AFS"}, {0x7461636F, "OCFS2"}};
+                                      {0x0BD00BD0, "Lustre"}, {0x47504653, "GPFS"}, {0x01021997, "9P"}, {0x5346414F, "AFS"}, {0x7461636F, "OCFS2"},
+                                      {0x6B414653, "AFS"}, {0x19830326, "BeeGFS"}, {0x01161970, "GFS2"}, {0x18031977, "WekaFS"}, {0xAAD7AAEA, "PanFS"},
+                                      {0xBEEFDEAD, "SNFS"}, {0x786F4256, "VirtualBox shared folder"}, {0xBACBACBC, "VMware shared folder"}, {0x7C7C6673, "Parallels shared folder"}};
   for (const Kind& kind : kNetwork) {
     if (static_cast<uint32_t>(info.f_type) != kind.magic) continue;
-    return Error{ErrorCode::kInvalid, "store " + root + " is on a network file system (" + kind.name +
-                                          "); put it on a local disk of the coordinator's host: workers elsewhere fetch and store through the coordinator"};
+    return OnNetwork(root, kind.name);
   }
-  return Ok();
+  constexpr uint32_t kFuse = 0x65735546;
+  if (static_cast<uint32_t>(info.f_type) != kFuse) return Ok();
+  std::string type = MountTypeOf(root);
+  static constexpr std::string_view kLocal[] = {"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.bindfs", "fuse.gocryptfs", "fuse.encfs"};
+  if (std::find(std::begin(kLocal), std::end(kLocal), type) != std::end(kLocal)) return Ok();
+  return OnNetwork(root, type.empty() ? "FUSE" : type);
 }
 
 // A new index beside blobs of an old one would look like a store in which nothing was ever done, and a log that is not read to its end
@@ -132,17 +167,25 @@ Error CannotUse(const std::string& root, Error error) {
   return error.With("cannot use store " + root);
 }
 
-Result<UniqueFd> LockStore(const StorePaths& paths) {
-  UniqueFd fd(::open(paths.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (!fd.valid()) return SystemError("cannot open " + paths.lock(), errno);
-  struct flock lock = LockOf(F_WRLCK);
-  if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+Result<StoreLock> LockStore(const StorePaths& paths) {
+  StoreLock lock;
+  // The directory first: a process that is killed gives up its descriptors in their order, and is known by its file until the end.
+  lock.directory = UniqueFd(::open(paths.root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock.directory.valid()) return SystemError("cannot open " + paths.root, errno);
+  lock.file = UniqueFd(::open(paths.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!lock.file.valid()) return SystemError("cannot open " + paths.lock(), errno);
+  struct flock whole = LockOf(F_WRLCK);
+  if (::fcntl(lock.file.get(), F_OFD_SETLK, &whole) != 0) {
     if (errno == EAGAIN || errno == EACCES) return Held(paths);
     return SystemError("cannot lock " + paths.lock(), errno);
   }
+  if (::flock(lock.directory.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return SystemError("cannot lock " + paths.root, errno);
+    return Error{ErrorCode::kConflict, "store " + paths.root + " is in use by a coordinator or command whose lock file somebody has removed; end that process, its work goes on when it starts again"};
+  }
   // What an earlier coordinator announced is no longer true.
-  if (::ftruncate(fd.get(), 0) != 0) return SystemError("cannot write " + paths.lock(), errno);
-  return fd;
+  if (::ftruncate(lock.file.get(), 0) != 0) return SystemError("cannot write " + paths.lock(), errno);
+  return lock;
 }
 
 Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
@@ -174,8 +217,9 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& root) {
 Status Store::Announce(const CoordinatorInfo& info) {
   std::string text = Canonical({{"pid", info.pid}, {"endpoint", info.endpoint}, {"blob_endpoint", info.blob_endpoint}, {"version", info.version}});
   // Written in place: replacing the file would replace the lock.
-  if (::ftruncate(lock_.get(), 0) != 0 || ::lseek(lock_.get(), 0, SEEK_SET) != 0) return SystemError("cannot write " + paths_.lock(), errno);
-  return WriteAll(lock_.get(), std::as_bytes(std::span(text)), paths_.lock());
+  int fd = lock_.file.get();
+  if (::ftruncate(fd, 0) != 0 || ::lseek(fd, 0, SEEK_SET) != 0) return SystemError("cannot write " + paths_.lock(), errno);
+  return WriteAll(fd, std::as_bytes(std::span(text)), paths_.lock());
 }
 
 Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root) {

@@ -46,6 +46,14 @@ struct CoordinatorInfo {
   std::string version;
 };
 
+// The lock of a coordinator, for whoever repairs a store. Released when the descriptors are closed. Two locks, since a file is
+// easily taken for a stale one and removed while its holder lives: the directory stays.
+struct StoreLock {
+  UniqueFd file, directory;
+};
+// kConflict names the holder.
+Result<StoreLock> LockStore(const StorePaths& paths);
+
 // Belongs to one thread, except blobs().
 class Store {
  public:
@@ -67,14 +75,12 @@ class Store {
   explicit Store(StorePaths paths) : paths_(std::move(paths)), reserve_(paths_.reserve()) {}
 
   StorePaths paths_;
-  UniqueFd lock_;
+  StoreLock lock_;
   Reserve reserve_;
   std::unique_ptr<Index> index_;
   std::unique_ptr<BlobStore> blobs_;
 };
 
-// The lock of a coordinator, for whoever repairs a store; kConflict names the holder. Released when the descriptor is closed.
-Result<UniqueFd> LockStore(const StorePaths& paths);
 
 // The coordinator that holds the store's lock now, if one is alive and has announced itself.
 Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root);

@@ -18,13 +18,18 @@ Status RecordingIndex::Commit(std::span<const storage::Row> rows) {
 Result<Digest> LosableBlobs::Put(std::span<const std::byte> bytes) {
   if (failure) return *failure;
   Result<Digest> digest = inner_->Put(bytes);
-  if (digest.ok()) lost.erase(*digest);
+  if (digest.ok()) lost.erase(*digest), cut.erase(*digest);
   return digest;
 }
 
 Result<bool> LosableBlobs::Contains(const Digest& digest) {
   if (lost.count(digest) != 0) return false;
   return inner_->Contains(digest);
+}
+
+Result<bool> LosableBlobs::Holds(const Digest& digest, int64_t bytes) {
+  if (lost.count(digest) != 0 || cut.count(digest) != 0) return false;
+  return inner_->Holds(digest, bytes);
 }
 
 void ServiceSite::Restart() {

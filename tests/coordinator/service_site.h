@@ -43,9 +43,10 @@ class LosableBlobs : public storage::BlobStore {
   Result<Digest> Put(std::span<const std::byte> bytes) override;
   Result<storage::BlobView> Get(const Digest& digest) override { return inner_->Get(digest); }
   Result<bool> Contains(const Digest& digest) override;
+  Result<bool> Holds(const Digest& digest, int64_t bytes) override;
   using BlobStore::Put;
 
-  std::set<Digest> lost;
+  std::set<Digest> lost, cut;  // cut: there, but not whole
   std::optional<Error> failure;  // set: Put fails with it
 
  private:

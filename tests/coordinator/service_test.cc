@@ -196,6 +196,19 @@ TEST(ServiceTest, AFinishedStepWhoseArtifactIsGoneRunsAgainForANewJob) {
   EXPECT_EQ(site.NameOf(*site.Granted("w1")), "init");
 }
 
+TEST(ServiceTest, ACheckpointOfAnotherSizeIsMadeAgainForANewJob) {
+  ServiceSite site;
+  site.Join("w1");
+  std::string job = site.Submit(kSmallRecipe);
+  Json manifest = site.ManifestFor(*site.Granted("w1"));
+  site.FinishAll();
+  site.blobs.cut.insert(*Digest::FromHex(manifest["blobs"]["checkpoint"]["digest"].get<std::string>()));
+  Json reply = site.Get("submit", site.SubmitArgs(Renamed("again")));
+  EXPECT_LT(reply["cached"].get<int>(), reply["steps"].get<int>());
+  ASSERT_NE(site.Granted("w1"), nullptr);
+  EXPECT_EQ(site.NameOf(*site.Granted("w1")), "init");
+}
+
 TEST(ServiceTest, AWorkerThatFindsItsInputGoneHasItMadeAgain) {
   ServiceSite site;
   site.Join("w1");

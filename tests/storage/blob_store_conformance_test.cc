@@ -54,6 +54,15 @@ TEST_P(BlobStoreTest, ABlobOutlivesTheStoreThatGaveIt) {
   EXPECT_TRUE(view.text() == bytes);
 }
 
+TEST_P(BlobStoreTest, ABlobOfAnotherSizeIsNotTheOneThatIsMeant) {
+  Digest digest = *store_->Put(std::string_view("whole"));
+  EXPECT_TRUE(*store_->Holds(digest, 5));
+  EXPECT_FALSE(*store_->Holds(DigestOf("nothing"), 7));
+  if (GetParam() == "Remote") return;  // it does not ask for sizes
+  EXPECT_FALSE(*store_->Holds(digest, 4));
+  EXPECT_FALSE(*store_->Holds(digest, 0));
+}
+
 TEST_P(BlobStoreTest, TheSameBytesTwiceAreOneBlob) {
   Digest first = *store_->Put(std::string_view("once")), second = *store_->Put(std::string_view("once"));
   EXPECT_EQ(first, second);

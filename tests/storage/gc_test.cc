@@ -6,8 +6,12 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
+#include <atomic>
+#include <chrono>
 #include <ctime>
+#include <optional>
 #include <set>
+#include <thread>
 
 #include "tests/storage/files.h"
 #include "tests/storage/rows.h"
@@ -353,6 +357,27 @@ TEST_F(GcExecutionTest, ABlobThatWasRemovedIsStoredAgainByWhoHadStoredItBefore) 
   }
   Digest digest = *blobs_->Put(std::string_view("removed"));  // the same process as before
   EXPECT_EQ(blobs_->Get(digest)->text(), "removed");
+}
+
+// A collection that has looked at the old file must not unlink the new one.
+TEST_F(GcExecutionTest, ABlobGetsItsNameBeforeOrAfterACollectionNeverDuring) {
+  Digest digest = PutOld("written again");
+  GcPlan plan = PlanAll();
+  auto alone = std::make_optional(*MaintenanceLock::TakeAlone(paths_));
+  std::atomic<bool> stored = false;
+  std::thread writer([&] {
+    auto store = OpenBlobDirectory(paths_);
+    auto other = store->NewWriter();
+    EXPECT_TRUE((*other)->Append(std::string_view("written again")).ok());
+    EXPECT_EQ(*(*other)->Finish(), digest);
+    stored = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(stored);
+  EXPECT_EQ(ExecuteGc(paths_, plan, *alone)->removed.blobs, 1);
+  alone.reset();
+  writer.join();
+  EXPECT_EQ(blobs_->Get(digest)->text(), "written again");
 }
 
 TEST_F(GcExecutionTest, WhileABackupRunsNothingIsRemoved) {

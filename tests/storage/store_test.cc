@@ -59,6 +59,17 @@ TEST_F(StoreTest, ASecondCoordinatorIsRefusedAndToldOfTheFirst) {
   EXPECT_THAT(second.error().message, HasSubstr(root_));
 }
 
+TEST_F(StoreTest, RemovingTheLockFileOfALivingCoordinatorLetsNoSecondOneIn) {
+  auto store = Open();
+  std::filesystem::remove(root_ + "/lock");
+  auto second = Store::Open(root_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().code, ErrorCode::kConflict);
+  EXPECT_THAT(second.error().message, HasSubstr("whose lock file somebody has removed; end that process"));
+  store.reset();
+  EXPECT_TRUE(Store::Open(root_).ok());
+}
+
 TEST_F(StoreTest, ACoordinatorThatHasNotAnnouncedItselfHoldsTheStoreAsWell) {
   auto store = Open();
   EXPECT_EQ(CodeOf(Store::Open(root_)), ErrorCode::kConflict);
@@ -70,7 +81,7 @@ TEST_F(StoreTest, ANetworkFileSystemIsRefusedByItsNameAndWithWhatToDo) {
     int64_t magic;
     const char* name;
   };
-  for (Kind kind : {Kind{0x6969, "NFS"}, {0xFF534D42, "CIFS"}, {0x01021997, "9P"}, {0x00C36400, "Ceph"}}) {
+  for (Kind kind : {Kind{0x6969, "NFS"}, {0xFF534D42, "CIFS"}, {0x01021997, "9P"}, {0x00C36400, "Ceph"}, {0x19830326, "BeeGFS"}}) {
     pretended_magic = kind.magic;
     auto store = Store::Open(root_);
     pretended_magic = 0;
@@ -80,6 +91,10 @@ TEST_F(StoreTest, ANetworkFileSystemIsRefusedByItsNameAndWithWhatToDo) {
     EXPECT_THAT(store.error().message, HasSubstr("local disk"));
     EXPECT_FALSE(std::filesystem::exists(root_ + "/index.db"));
   }
+  // Behind FUSE is what the mount says; one that is not known to be local is not trusted.
+  pretended_magic = 0x65735546;
+  EXPECT_EQ(CodeOf(Store::Open(root_)), ErrorCode::kInvalid);
+  pretended_magic = 0;
   EXPECT_TRUE(Store::Open(root_).ok());
 }
 
