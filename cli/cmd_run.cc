@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <thread>
 
 #include "cli/cluster.h"
@@ -11,6 +12,7 @@
 #include "cli/render.h"
 #include "cli/watch.h"
 #include "common/plural.h"
+#include "storage/blob_files.h"
 
 namespace pare::cli {
 namespace {
@@ -29,9 +31,20 @@ Json SubmitArgs(const recipes::Recipe& recipe, const Inputs& inputs) {
           {"weights", inputs.weights.is_none() ? "" : inputs.weights.hex()}, {"models", recipes::ToJson(inputs.outside.models)}, {"reuse", true}};
 }
 
+// Results that were there already are used without being read. What is promoted is read, where this host has it.
+Status CheckPromoted(const Json& report) {
+  const Json promoted = report.value("promoted", Json());
+  std::string path = promoted.is_object() && promoted["path"].is_string() ? promoted["path"].get<std::string>() : "";
+  if (path.empty() || ::access(path.c_str(), R_OK) != 0) return Ok();
+  ASSIGN_OR_RETURN(Digest found, storage::DigestOfFile(path));
+  if (std::filesystem::path(path).filename() == found.hex()) return Ok();
+  return Error{ErrorCode::kCorrupt, "the promoted checkpoint is damaged: " + path + " has other content than its name says; after `pare fsck --repair` the same command makes it again"};
+}
+
 int PrintReport(Connection& connection, const std::string& job, bool json, const std::string& state) {
   auto report = connection.Call("report", {{"job", job}});
   if (!report.ok()) return Fail(report.error(), json);
+  if (Status whole = CheckPromoted(*report); !whole.ok()) return Fail(whole.error(), json);
   std::string text = json ? Canonical(*report) + "\n" : RenderReport(*report);
   std::fputs(text.c_str(), stdout);
   return state == "done" ? 0 : 1;

@@ -149,6 +149,28 @@ TEST_F(StoreInTroubleTest, AnyFileDamagedInAnyWayIsNamedAndTheSameRunEndsWithThe
   }
 }
 
+// Nothing runs, so nobody but the command itself would read the checkpoint that it recommends.
+TEST_F(StoreInTroubleTest, ADamagedPromotedCheckpointIsNoResult) {
+  std::string reference = Reference();
+  Outcome report = On("reference", {"report", "last", "--json"});
+  ASSERT_EQ(report.code, 0) << report.out;
+  std::string path = Json::parse(report.out)["promoted"]["path"].get<std::string>(), relative = fs::relative(path, Path("reference")).string();
+  RandomStream random(5, RandomPurpose::kTest);
+  Copy("reference", "cut");
+  fs::resize_file(Path("cut/" + relative), fs::file_size(path) / 2);
+  Outcome run = Run("cut");
+  EXPECT_EQ(run.code, 0) << run.out;
+  EXPECT_EQ(ReadFile(Path("cut/" + relative)).value(), ReadFile(path).value()) << "its step ran again";
+  Copy("reference", "flipped");
+  Damage(Path("flipped/" + relative), 0, random);
+  run = Run("flipped");
+  EXPECT_EQ(run.code, 1) << run.out;
+  EXPECT_THAT(run.out, HasSubstr("the promoted checkpoint is damaged"));
+  EXPECT_LE(On("flipped", {"fsck", "--repair"}).code, 1);
+  EXPECT_EQ(Run("flipped").code, 0);
+  EXPECT_EQ(DigestOfRun("flipped"), reference);
+}
+
 TEST_F(StoreInTroubleTest, CollectionsWhileAJobRunsTakeNothingThatItNeeds) {
   std::string reference = Reference();
   auto run = Start(RunArguments("collected"), Path("collected.log"));
