@@ -82,7 +82,7 @@ TEST(OrderTest, OneStepMergesItsOwnAdapters) {
 
 // A layer that is too small stays float32, and so does what follows.
 TEST(OrderTest, LayersThatAreLeftAloneDoNotStandInTheWay) {
-  EXPECT_EQ(OrderError("    - student: {architecture: mlp, hidden: [20]}\n    - quantize: {targets: fc2}\n    - retrain: {epochs: 1}"), "");
+  EXPECT_EQ(OrderError("    - student: {model: {architecture: mlp, hidden: [20]}}\n    - quantize: {targets: fc2}\n    - retrain: {epochs: 1}"), "");
   EXPECT_EQ(OrderError("    - low_rank: {energy: 0.9}\n    - distill: {teacher: baseline, match: {fc3: fc3}}"), "");
 }
 

@@ -97,7 +97,7 @@ TEST(DistillTest, RefusesToMatchALayerThatAnEarlierStepReplaced) {
 }
 
 TEST(DistillTest, WhatIsMatchedIsKnownBefore) {
-  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{student: {architecture: mlp, hidden: [50]}}, {retrain: {epochs: 1}}, {distill: {teacher: best, match: {fc1: fc1}}}]}")), HasSubstr("name the teacher"));
+  EXPECT_THAT(ErrorOf(WithVariants(" {a: [{student: {model: {architecture: mlp, hidden: [50]}}}, {retrain: {epochs: 1}}, {distill: {teacher: best, match: {fc1: fc1}}}]}")), HasSubstr("name the teacher"));
   EXPECT_EQ(ErrorOf(WithVariants(" {a: [{prune: {sparsity: 0.5}}, {distill: {teacher: best, match: {fc1: fc1}}}]}")), "");
 }
 
@@ -165,7 +165,7 @@ TEST(LabelsTest, AControlTakesAsManyStepsAsTheTaught) {
   ResolvedRecipe recipe = Resolved(WithVariants(" {a: [{distill: {teacher: baseline, labels: 0.05, epochs: 3, schedule: multi_step, milestones: [2], control: true}}]}"));
   Json train = ParamsOf(recipe, "control-a")["train"];
   EXPECT_EQ(train["epochs"], 60);
-  EXPECT_EQ(train["milestones"], Json({40.0}));
+  EXPECT_EQ(train["schedule"]["milestones"], Json({40.0}));
 }
 
 TEST(StudentTest, StartsAnotherNetworkWhoseLayersTheNextStepsName) {
