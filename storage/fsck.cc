@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "storage/blob_files.h"
 #include "storage/gc.h"
+#include "storage/index_log.h"
 #include "storage/index_repair.h"
 
 namespace pare::storage {
@@ -47,7 +48,9 @@ class Examination {
   Examination(StorePaths paths, bool repair) : paths_(std::move(paths)), repair_(repair) {}
 
   Result<FsckReport> Run() {
+    std::string log = ProblemOfLog(paths_.index());  // before anything opens the index
     TRY(RefuseForeign(paths_.index()));
+    if (!log.empty()) NoteIndex({"index " + paths_.index() + ": " + log});
     TRY(ReadIndex());
     TRY(ReadBlobs());
     if (index_damaged_ && repair_) TRY(RebuildIndex());

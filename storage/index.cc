@@ -131,12 +131,19 @@ class SqliteIndex : public Index {
   std::string path_;
 };
 
-// Writes nothing, so that a file of something else stays as it is.
+// Writes nothing, so that a file of something else stays as it is. Tables that are exactly ours tell a damaged number in the header
+// (kCorrupt) from a newer release and from another program.
 Result<int> VersionOf(Database& db) {
   ASSIGN_OR_RETURN(int64_t application, db.Number("PRAGMA application_id"));
   ASSIGN_OR_RETURN(int64_t version, db.Number("PRAGMA user_version"));
   ASSIGN_OR_RETURN(int64_t tables, db.Number("SELECT count(*) FROM sqlite_schema"));
   if (application == 0 && version == 0 && tables == 0) return 0;
+  if (application == kApplicationId && version == kSchemaVersion) return kSchemaVersion;
+  ASSIGN_OR_RETURN(SchemaVersions known, VersionsByTables(db));
+  if (known.known() && (application != kApplicationId || !known.has(version))) {
+    std::string number = application != kApplicationId ? "application id " + std::to_string(application) : "schema version " + std::to_string(version);
+    return Error{ErrorCode::kCorrupt, "index " + db.path() + ": the header of its file is damaged: " + number + " beside the tables of schema version " + std::to_string(known.newest)};
+  }
   if (application != kApplicationId) {
     return Error{ErrorCode::kInvalid, db.path() + " is an SQLite database, but not the index of a Pare store; use another --store"};
   }
@@ -144,6 +151,7 @@ Result<int> VersionOf(Database& db) {
     return Error{ErrorCode::kVersion, db.path() + " has schema version " + std::to_string(version) + ", this release reads up to " +
                                           std::to_string(kSchemaVersion) + ": use the newer Pare that wrote it"};
   }
+  if (version < 0 || (version == 0 && tables > 0)) return Error{ErrorCode::kCorrupt, "index " + db.path() + ": its schema version is lost"};
   return static_cast<int>(version);
 }
 
@@ -186,10 +194,18 @@ Status Migrate(Database& db, int from) {
 
 constexpr const char* kInMemory = ":memory:";
 
+// SQLite opens a file for reading only, too, if a damaged header names a format that it does not know.
+Error CannotBeWritten(const std::string& path) {
+  std::string directory = std::filesystem::absolute(path).parent_path().string();
+  bool may = ::access(path.c_str(), W_OK) == 0 && ::access(directory.c_str(), W_OK) == 0;
+  if (may) return Error{ErrorCode::kCorrupt, "index " + path + ": the header of its file is damaged: it cannot be written, though this user may"};
+  return Error{ErrorCode::kIo, "index " + path + " cannot be written: make it writable for this user, or use another --store"};
+}
+
 Result<std::unique_ptr<Index>> OpenDatabase(const std::string& path) {
   ASSIGN_OR_RETURN(auto db, Database::Open(path, Database::Mode::kCreate));
   ASSIGN_OR_RETURN(int version, VersionOf(*db));
-  if (db->read_only()) return Error{ErrorCode::kIo, "index " + path + " cannot be written: make it writable for this user, or use another --store"};
+  if (db->read_only()) return CannotBeWritten(path);
   // Keys are hashes, so the rows of one transaction lie all over the file: a cache of the default 2 MB would read pages
   // again and again, and a checkpoint every 4 MB of log would write most of them one by one.
   for (const char* pragma : {"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON", "PRAGMA temp_store=MEMORY",

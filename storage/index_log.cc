@@ -1,9 +1,12 @@
 #include "storage/index_log.h"
 
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 #include "common/files.h"
+#include "storage/index_header.h"
 
 namespace pare::storage {
 namespace {
@@ -12,6 +15,7 @@ constexpr size_t kHeaderBytes = 32, kFrameHeaderBytes = 24, kSaltsAt = 16, kFram
 constexpr uint32_t kLittleEndianSums = 0x377f0682, kBigEndianSums = 0x377f0683, kFormat = 3'007'000;
 constexpr size_t kPageBytes = 4096;  // of every index
 constexpr int kLooks = 3;            // a coordinator may be writing
+constexpr size_t kSharedBytes = 48, kSharedFramesAt = 16, kSharedSaltsAt = 32, kSharedSumsAt = 40;  // of one copy of the shared header
 
 uint32_t BigEndian(std::string_view bytes, size_t at) {
   uint32_t value = 0;
@@ -78,17 +82,46 @@ class Log {
   std::string_view bytes_;
 };
 
-std::string Problem(std::string_view bytes) {
+// What is committed for certain.
+struct Committed {
+  std::string salts;  // of the log in which it is; empty: nothing is known
+  size_t frames = 0;
+};
+
+Committed CommittedBeside(const std::string& path) {
+  auto shared = FirstBytes(path + "-shm", 2 * kSharedBytes);
+  // Two copies that are written one after the other: they differ while that is done, and for ever if the process was killed in it.
+  if (!shared.ok() || shared->size() < 2 * kSharedBytes || shared->compare(0, kSharedBytes, *shared, kSharedBytes, kSharedBytes) != 0) return {};
+  auto word = [&](size_t at) {  // in the order of this machine
+    uint32_t value = 0;
+    std::memcpy(&value, shared->data() + at, sizeof value);
+    return value;
+  };
+  Sums sums = Add({}, std::string_view(*shared).substr(0, kSharedSumsAt), std::endian::native == std::endian::big);
+  if (word(0) != kFormat || sums != Sums{word(kSharedSumsAt), word(kSharedSumsAt + 4)}) return {};
+  return {shared->substr(kSharedSaltsAt, 8), word(kSharedFramesAt)};
+}
+
+// Frames that do not check although they are committed.
+std::string ProblemOfEnd(const Log& log, const Committed& committed) {
+  size_t sound = log.sound();
+  if (committed.salts != log.salts() || sound >= committed.frames) return "";
+  bool cut = log.frames() < committed.frames && sound == log.frames();
+  return "its log " + (cut ? "ends after frame " + std::to_string(sound) : "is damaged in frame " + std::to_string(sound + 1)) + " of " + std::to_string(committed.frames) +
+         ", so the transactions that were committed last, up to " + std::to_string(committed.frames - sound) + ", are not read";
+}
+
+std::string Problem(std::string_view bytes, const Committed& committed) {
   if (bytes.size() < kHeaderBytes) return "";
   Log log(bytes);
-  if (log.frames() == 0) return "";
+  if (log.frames() == 0) return log.header_checks() ? ProblemOfEnd(log, committed) : "";
   if (!log.header_checks()) {
     // Never written, or space that a file system gave without its content.
     if (bytes.substr(0, kHeaderBytes).find_first_not_of('\0') == std::string_view::npos) return "";
     return "the header of its log is damaged, so what was committed last is not read";
   }
   size_t sound = log.sound(), commits = log.CommitsFrom(sound, log.salts());
-  if (commits < 2) return "";
+  if (commits < 2) return ProblemOfEnd(log, committed);
   return "its log is damaged in frame " + std::to_string(sound + 1) + " of " + std::to_string(log.frames()) + ", so " + std::to_string(commits) + " or more transactions behind it are not read";
 }
 
@@ -99,9 +132,10 @@ std::string LogOf(const std::string& path) { return path + "-wal"; }
 std::string ProblemOfLog(const std::string& path) {
   std::string problem;
   for (int look = 0; look < kLooks; ++look) {
+    Committed committed = CommittedBeside(path);  // before the log, which may grow meanwhile
     auto bytes = ReadFile(LogOf(path));
     if (!bytes.ok()) return bytes.error().code == ErrorCode::kNotFound ? "" : bytes.error().message;
-    std::string now = Problem(*bytes);
+    std::string now = Problem(*bytes, committed);
     if (now.empty() || (look > 0 && now == problem)) return now;
     problem = std::move(now);
   }
@@ -112,7 +146,7 @@ Status MendLog(const std::string& path) {
   auto read = ReadFile(LogOf(path));
   if (!read.ok()) return read.error().code == ErrorCode::kNotFound ? Ok() : Status(read.error());
   std::string bytes = *std::move(read);
-  if (Problem(bytes).empty()) return Ok();
+  if (Problem(bytes, {}).empty()) return Ok();
   Log log(bytes);
   // A damaged header: its salts are those of the frames.
   std::string salts(log.header_checks() ? log.salts() : log.frame(0).substr(kFrameSaltsAt, 8));

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "common/files.h"
+#include "storage/index_header.h"
 #include "storage/index_log.h"
 #include "storage/row_sql.h"
 #include "storage/schema.h"
@@ -116,7 +117,21 @@ Status ReplaceFirstPage(const std::string& path, const std::string& scratch) {
   return WriteFileDurably(path, bytes);
 }
 
+// The two numbers of the header that say whose the tables are, and which: by the tables. Of two versions with these tables the older
+// one is taken: its migration changes nothing in an index of the newer one.
+Status MendNumbers(const std::string& path) {
+  ASSIGN_OR_RETURN(auto db, Database::Open(path, Database::Mode::kWrite));
+  ASSIGN_OR_RETURN(SchemaVersions known, VersionsByTables(*db));
+  if (!known.known()) return Ok();
+  ASSIGN_OR_RETURN(int64_t version, db->Number("PRAGMA user_version"));
+  if (!known.has(version)) TRY(db->Run("PRAGMA user_version=" + std::to_string(known.oldest)));
+  ASSIGN_OR_RETURN(int64_t application, db->Number("PRAGMA application_id"));
+  if (application != kApplicationId) TRY(db->Run("PRAGMA application_id=" + std::to_string(kApplicationId)));
+  return Ok();
+}
+
 Result<std::unique_ptr<Database>> OpenForSalvage(const std::string& path) {
+  TRY(MendNumbers(path));
   {  // recovers the log, and brings an older schema up to date
     ASSIGN_OR_RETURN(auto index, Index::Open(path));
   }
@@ -127,7 +142,7 @@ Result<std::unique_ptr<Database>> OpenForSalvage(const std::string& path) {
 
 std::vector<std::string> CheckIndex(const std::string& path) {
   std::vector<std::string> problems;
-  if (std::string problem = ProblemOfLog(path); !problem.empty()) problems.push_back("index " + path + ": " + problem);
+  if (std::string problem = ProblemOfHeader(path); !problem.empty()) problems.push_back("index " + path + ": " + problem);
   auto add = [&](const Error& error) { problems.push_back(error.message); };
   auto reading = Index::OpenForReading(path);
   bool other = !reading.ok() && reading.error().code == ErrorCode::kVersion;
@@ -172,6 +187,7 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
       fs::copy_file(path + suffix, copy + suffix, code);
       if (code) return SystemError("cannot copy " + path + suffix, code.value());
     }
+    TRY(MendHeader(copy));
     return MendLog(copy);
   };
   TRY(refresh());
@@ -197,18 +213,9 @@ Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& s
 }
 
 Status RefuseForeign(const std::string& path) {
-  auto reading = Index::OpenForReading(path);
-  if (reading.ok() || (reading.error().code != ErrorCode::kVersion && reading.error().code != ErrorCode::kInvalid)) return Ok();
-  ASSIGN_OR_RETURN(auto db, Database::OpenForReading(path));
-  if (reading.error().code == ErrorCode::kVersion) {
-    ASSIGN_OR_RETURN(int64_t version, db->Number("PRAGMA user_version"));
-    return version < kSchemaVersion ? Ok() : Status(reading.error());
-  }
-  ASSIGN_OR_RETURN(auto fresh, Database::Open(":memory:", Database::Mode::kCreate));
-  for (const Migration& migration : Migrations()) TRY(fresh->Run(std::string(migration.sql)));
-  constexpr const char* kTables = "SELECT name, sql FROM sqlite_schema ORDER BY name";
-  auto ours = fresh->Texts(kTables), theirs = db->Texts(kTables);
-  return !ours.ok() || !theirs.ok() || *ours == *theirs ? Ok() : Status(reading.error());
+  auto version = Index::SchemaOf(path);
+  bool foreign = !version.ok() && (version.error().code == ErrorCode::kVersion || version.error().code == ErrorCode::kInvalid);
+  return foreign ? Status(version.error()) : Ok();
 }
 
 Result<StoredState> LoadWithoutTrace(const std::string& path) {

@@ -1,8 +1,9 @@
 // Examination of an index that may be damaged anywhere, and what can be read of it. Opens the file itself: nothing else of the
 // process needs to have it open. Thread-compatible.
 //
-// Salvage reads every table row by row from both ends, on a copy. A damaged first page is replaced by that of a new index: its
-// tables begin on the same pages, because all of them are created before any row is written.
+// Salvage reads every table row by row from both ends, on a copy whose header is mended (storage/index_header.h). A first page that is
+// damaged beyond that is replaced by that of a new index: its tables begin on the same pages, because all of them are created before
+// any row is written.
 #pragma once
 
 #include <memory>
@@ -15,7 +16,8 @@
 
 namespace pare::storage {
 
-// What is wrong with the index, in words; empty: nothing. Structure, references, and every row of every table; no rows of another schema.
+// What is wrong with the index, in words; empty: nothing. Header, structure, references, and every row of every table; no rows of another
+// schema. Its log is another question, which is asked first: opening the index clears what the log is measured by (storage/index_log.h).
 std::vector<std::string> CheckIndex(const std::string& path);
 
 struct SalvagedIndex {
@@ -28,7 +30,7 @@ struct SalvagedIndex {
 Result<SalvagedIndex> SalvageIndex(const std::string& path, const std::string& scratch);
 
 // An error for a database that is not ours to repair: of a newer release (kVersion), of something else (kInvalid). One that says it is
-// something else while its tables are ours has a damaged header.
+// either while its tables are ours has a damaged header.
 Status RefuseForeign(const std::string& path);
 
 // The rows of an index that no coordinator has open, read from a copy elsewhere: SQLite leaves files beside what it reads. Of an older

@@ -1,8 +1,11 @@
 #include "storage/schema.h"
 
 #include <array>
+#include <string>
+#include <vector>
 
 #include "storage/index.h"
+#include "storage/sqlite.h"
 
 namespace pare::storage {
 namespace {
@@ -177,8 +180,29 @@ constexpr std::array<Migration, kSchemaVersion> kMigrations = {{
     {"no row without a checksum", "", true},
 }};
 
+// Not their SQL, whose text depends on the SQLite that changed it last.
+Result<std::vector<std::string>> TablesOf(Database& db) {
+  return db.Texts(
+      "SELECT m.type, m.name, c.name, c.type, c.\"notnull\", c.pk FROM sqlite_schema m LEFT JOIN pragma_table_info(m.name) c "
+      "WHERE m.name NOT LIKE 'sqlite_%' ORDER BY m.name, c.cid");
+}
+
 }  // namespace
 
 std::span<const Migration> Migrations() { return kMigrations; }
+
+Result<SchemaVersions> VersionsByTables(Database& db) {
+  ASSIGN_OR_RETURN(std::vector<std::string> theirs, TablesOf(db));
+  ASSIGN_OR_RETURN(auto fresh, Database::Open(":memory:", Database::Mode::kCreate));
+  SchemaVersions versions;
+  for (int version = 1; version <= kSchemaVersion; ++version) {
+    TRY(fresh->Run(std::string(kMigrations[static_cast<size_t>(version - 1)].sql)));
+    ASSIGN_OR_RETURN(std::vector<std::string> ours, TablesOf(*fresh));
+    if (ours != theirs) continue;
+    if (!versions.known()) versions.oldest = version;
+    versions.newest = version;
+  }
+  return versions;
+}
 
 }  // namespace pare::storage

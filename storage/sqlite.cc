@@ -18,6 +18,8 @@ ErrorCode CodeOf(sqlite3* db) {
     case SQLITE_NOTADB: return ErrorCode::kCorrupt;
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return ErrorCode::kConflict;
+    case SQLITE_ERROR:  // of a damaged header; SQLite has no other code for it
+      return std::string_view(sqlite3_errmsg(db)) == "unsupported file format" ? ErrorCode::kCorrupt : ErrorCode::kIo;
     case SQLITE_CONSTRAINT:
     case SQLITE_MISMATCH: return ErrorCode::kInternal;  // rows that our own code must not write
     case SQLITE_IOERR:

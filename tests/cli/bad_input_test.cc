@@ -11,6 +11,7 @@
 #include "model/initialize.h"
 #include "model/safetensors.h"
 #include "tests/cli/fixture.h"
+#include "tests/storage/older_store.h"
 
 namespace pare::cli {
 namespace {
@@ -319,14 +320,31 @@ TEST_F(BadInputTest, StoreThatCannotBeMade) {
 
 TEST_F(BadInputTest, StoreOfANewerRelease) {
   ASSERT_EQ(Pare({"submit", "small.yaml"}, Path("store")).code, 0);
+  storage::MakeNewer(Path("store/index.db"));
   std::string index = Read(Path("store/index.db"));
-  index[60] = 0x7f;  // SQLite's user_version, big-endian at 60: the schema
-  Write("store/index.db", index);
   for (std::vector<std::string> command : {std::vector<std::string>{"list"}, {"run", "small.yaml"}, {"submit", "small.yaml"}}) {
     Outcome outcome = Pare(command, Path("store"));
     EXPECT_EQ(outcome.code, 1) << command[0];
     EXPECT_THAT(outcome.err, AllOf(HasSubstr(Path("store")), HasSubstr("newer"))) << command[0];
     EXPECT_EQ(Read(Path("store/index.db")), index) << "left as it was";
+  }
+}
+
+// Bytes of SQLite's header: the write version, and the schema's version, big-endian at 60.
+TEST_F(BadInputTest, StoreWithADamagedHeader) {
+  ASSERT_EQ(Pare({"submit", "small.yaml"}, Path("store")).code, 0);
+  std::string index = Read(Path("store/index.db")), jobs = Pare({"list"}, Path("store")).out;
+  for (size_t at : {18, 60, 63}) {
+    std::string damaged = index;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x40);
+    Write("store/index.db", damaged);
+    Outcome outcome = Pare({"list"}, Path("store"));
+    EXPECT_EQ(outcome.code, 1) << at;
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr("header"), HasSubstr("pare fsck --repair --store " + Path("store")))) << at;
+    EXPECT_EQ(Pare({"fsck"}, Path("store")).code, 1) << at;
+    Pare({"fsck", "--repair"}, Path("store"));
+    EXPECT_EQ(Pare({"fsck"}, Path("store")).code, 0) << at;
+    EXPECT_EQ(Pare({"list"}, Path("store")).out, jobs) << at;
   }
 }
 

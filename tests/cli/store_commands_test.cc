@@ -7,6 +7,7 @@
 #include <map>
 
 #include "common/process.h"
+#include "tests/storage/older_store.h"
 #include "tests/storage/world.h"
 
 namespace pare::storage {
@@ -101,9 +102,12 @@ TEST_F(StoreCommandsTest, DoctorTellsWhatIsWrongWithTheIndexAndWhatToDo) {
   ExpectIndex(killed, "fail", "checksum");
   WriteBytes(killed + "/index.db", "");
   ExpectIndex(killed, "fail", "is empty");
-  std::string newer = index;
-  newer[63] = kSchemaVersion + 1;
-  WriteBytes(killed + "/index.db", newer);
+  std::string number = index;
+  number[63] = kSchemaVersion + 1;  // SQLite's user_version, big-endian at 60
+  WriteBytes(killed + "/index.db", number);
+  ExpectIndex(killed, "fail", "`pare fsck --store " + killed + "`");
+  WriteBytes(killed + "/index.db", index);
+  MakeNewer(killed + "/index.db");
   ExpectIndex(killed, "fail", "use the newer Pare that wrote it");
   EXPECT_THAT(IndexCheck(killed).value("text", ""), testing::Not(HasSubstr("--repair")));
   std::filesystem::remove(killed + "/index.db");
@@ -111,9 +115,7 @@ TEST_F(StoreCommandsTest, DoctorTellsWhatIsWrongWithTheIndexAndWhatToDo) {
 }
 
 TEST_F(StoreCommandsTest, AnExaminationLeavesTheStoreOfANewerReleaseToIt) {
-  std::string index = ReadBytes(world_.paths().index());
-  index[63] = kSchemaVersion + 1;
-  WriteBytes(world_.paths().index(), index);
+  MakeNewer(world_.paths().index());
   Outcome found = Pare({"fsck"});
   EXPECT_EQ(found.code, 1);
   EXPECT_THAT(found.out, HasSubstr("use the newer Pare that wrote it"));

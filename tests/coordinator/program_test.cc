@@ -17,6 +17,7 @@
 #include "tests/coordinator/harness.h"
 #include "tests/coordinator/played_steps.h"
 #include "tests/coordinator/service_site.h"
+#include "tests/storage/older_store.h"
 
 namespace pare::coordinator {
 namespace {
@@ -207,14 +208,10 @@ TEST_F(ProgramTest, AStoreOfANewerSchemaIsRefusedUntouched) {
   process_->Signal(SIGTERM);
   ExitCode(*process_);
   std::string index = Store() + "/index.db";
-  {
-    std::fstream file(index, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(60);  // the user version, big-endian: SQLite file format, section 1.3
-    file.write("\0\0\0\x63", 4);
-  }
+  storage::MakeNewer(index);
   std::string before = ReadFile(index).value();
   EXPECT_EQ(Refusal({"--store", Store()}), 1);
-  EXPECT_THAT(Log(), HasSubstr("schema version 99, this release reads up to " + std::to_string(storage::kSchemaVersion)));
+  EXPECT_THAT(Log(), HasSubstr("schema version " + std::to_string(storage::kSchemaVersion + 1) + ", this release reads up to " + std::to_string(storage::kSchemaVersion)));
   EXPECT_EQ(ReadFile(index).value(), before);
 }
 

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "storage/schema.h"
+#include "storage/sqlite.h"
 #include "tests/storage/files.h"
+#include "tests/storage/older_store.h"
 #include "tests/storage/rows.h"
 
 namespace pare::storage {
@@ -207,7 +209,8 @@ TEST_F(IndexTest, TheFileSaysWhatItIs) {
 }
 
 TEST_F(IndexTest, ANewerSchemaIsRefusedAndUntouched) {
-  Overwrite(kUserVersionAt + 3, std::string(1, static_cast<char>(kSchemaVersion + 1)));
+  index_.reset();
+  MakeNewer(path_);
   std::string before = ReadBytes(path_);
   auto opened = Index::Open(path_);
   ASSERT_FALSE(opened.ok());
@@ -219,6 +222,8 @@ TEST_F(IndexTest, ANewerSchemaIsRefusedAndUntouched) {
 }
 
 TEST_F(IndexTest, TheDatabaseOfAnotherProgramIsRefusedAndUntouched) {
+  index_.reset();
+  ASSERT_TRUE((*Database::Open(path_, Database::Mode::kWrite))->Run("CREATE TABLE songs(x)").ok());
   for (const char* id : {"SONG", "\0\0\0\0"}) {
     Overwrite(kApplicationIdAt, std::string(id, 4));
     std::string before = ReadBytes(path_);
@@ -229,6 +234,26 @@ TEST_F(IndexTest, TheDatabaseOfAnotherProgramIsRefusedAndUntouched) {
       EXPECT_THAT(opened.error().message, HasSubstr("not the index of a Pare store"));
     }
     EXPECT_EQ(ReadBytes(path_), before);
+  }
+}
+
+// The tables tell what is not true.
+TEST_F(IndexTest, ANumberInTheHeaderThatItsTablesContradictIsDamage) {
+  index_.reset();
+  std::string whole = ReadBytes(path_), newer = std::string("\0\0\0", 3) + static_cast<char>(kSchemaVersion + 1);
+  std::vector<std::pair<size_t, std::string>> numbers = {{kApplicationIdAt, "PARD"}, {kUserVersionAt, newer}};
+  for (std::string_view version : {std::string_view("\0\0\0\0", 4), std::string_view("\0\0\0\1", 4), std::string_view("\x80\0\0\4", 4)}) numbers.emplace_back(kUserVersionAt, version);
+  for (const auto& [at, number] : numbers) {
+    Overwrite(at, number);
+    std::string before = ReadBytes(path_);
+    for (auto open : {&Index::Open, &Index::OpenForReading}) {
+      auto opened = open(path_);
+      ASSERT_FALSE(opened.ok());
+      EXPECT_EQ(opened.error().code, ErrorCode::kCorrupt);
+      EXPECT_THAT(opened.error().message, HasSubstr("beside the tables of schema version " + std::to_string(kSchemaVersion)));
+    }
+    EXPECT_EQ(ReadBytes(path_), before);
+    WriteBytes(path_, whole);
   }
 }
 

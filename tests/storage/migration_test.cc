@@ -145,6 +145,34 @@ TEST_P(EarlierStoreTest, IsRepaired) {
   for (const FsckProblem& problem : report->problems) EXPECT_EQ(problem.kind, "version") << problem.text;
 }
 
+// Its number in the header is damaged: the tables say which it is.
+TEST_P(EarlierStoreTest, ADamagedVersionIsNamedAndLosesNoRow) {
+  ASSERT_TRUE(Index::Open(path_).ok());
+  StoredState migrated = std::move((*Index::OpenForReading(path_))->Load()).value();
+  for (size_t bit : {0, 1, 2, 3, 16, 31}) {
+    std::string damaged = before_;
+    damaged[63 - bit / 8] = static_cast<char>(damaged[63 - bit / 8] ^ (1 << bit % 8));
+    WriteBytes(path_, damaged);
+    EXPECT_EQ(CodeOf(Index::Open(path_)), ErrorCode::kCorrupt) << bit;
+    auto report = Fsck(paths_, false);
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    EXPECT_THAT(TextOf(*report), testing::HasSubstr("schema version")) << bit;
+    EXPECT_EQ(ReadBytes(path_), damaged) << bit;
+    ASSERT_TRUE(Fsck(paths_, true).ok()) << bit;
+    auto index = Index::Open(path_);
+    ASSERT_TRUE(index.ok()) << index.error().message;
+    auto state = (*index)->Load();
+    ASSERT_TRUE(state.ok()) << state.error().message;
+    EXPECT_EQ(state->jobs, migrated.jobs) << bit;
+    EXPECT_EQ(state->job_steps, migrated.job_steps) << bit;
+    EXPECT_EQ(state->attempts, migrated.attempts) << bit;
+    EXPECT_EQ(state->versions, migrated.versions) << bit;
+    EXPECT_EQ(state->aliases, migrated.aliases) << bit;
+    EXPECT_EQ((*index)->Metrics(state->attempts.at(0).key, 9)->size(), 1u) << bit;
+    EXPECT_EQ((*index)->Events("j000000001", 0, 9)->size(), 1u) << bit;
+  }
+}
+
 TEST_P(EarlierStoreTest, ARowThatWasChangedIsFoundIfItHadAChecksum) {
   if (GetParam() == 1) return;
   ASSERT_TRUE((*Database::Open(path_, Database::Mode::kWrite))->Run("UPDATE attempts SET worker='another'").ok());
@@ -193,6 +221,21 @@ TEST(MigrationFailureTest, AMigrationThatFailsLeavesTheVersionBefore) {
   auto db = std::move(Database::Open(path, Database::Mode::kRead)).value();
   EXPECT_EQ(*db->Number("PRAGMA user_version"), 1);
   EXPECT_EQ(db->Texts("PRAGMA table_info(jobs)")->back().substr(3, 8), "priority");
+}
+
+// What storage/schema.h asks of every migration, so that a damaged number is never taken for another release. The fourth was before that.
+TEST(MigrationTablesTest, TheTablesTellEveryVersionFromTheFifthOn) {
+  auto db = std::move(Database::Open(":memory:", Database::Mode::kCreate)).value();
+  EXPECT_FALSE(VersionsByTables(*db)->known());
+  for (int version = 1; version <= kSchemaVersion; ++version) {
+    ASSERT_TRUE(db->Run(std::string(Migrations()[static_cast<size_t>(version - 1)].sql)).ok());
+    auto versions = VersionsByTables(*db);
+    ASSERT_TRUE(versions.ok()) << versions.error().message;
+    EXPECT_EQ(versions->oldest, version == 4 ? 3 : version);
+    EXPECT_EQ(versions->newest, version == 3 ? 4 : version);
+  }
+  ASSERT_TRUE(db->Run("CREATE INDEX added_later ON jobs(name)").ok());
+  EXPECT_FALSE(VersionsByTables(*db)->known());
 }
 
 TEST(MigrationNameTest, EveryMigrationHasAName) {

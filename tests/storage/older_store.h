@@ -1,4 +1,4 @@
-// An index as an earlier release would have written it: the same rows in that release's tables.
+// An index as an earlier release would have written it (the same rows in that release's tables), and as a newer one would.
 #pragma once
 
 #include <filesystem>
@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "storage/index.h"
 #include "storage/sqlite.h"
 #include "tests/storage/files.h"
 
@@ -46,6 +47,12 @@ inline void MakeOlder(const std::string& index, int version) {
   }
   for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(index + suffix);
   std::filesystem::rename(older, index);
+}
+
+// REQUIRES: nobody has it open.
+inline void MakeNewer(const std::string& index) {
+  auto db = std::move(Database::Open(index, Database::Mode::kWrite)).value();
+  CHECK(db->Run("CREATE TABLE added_later(x); PRAGMA user_version=" + std::to_string(kSchemaVersion + 1)).ok());
 }
 
 }  // namespace pare::storage
