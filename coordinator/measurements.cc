@@ -1,5 +1,9 @@
 #include "coordinator/measurements.h"
 
+#include <utility>
+
+#include "storage/registry.h"
+
 namespace pare::coordinator {
 
 Json At(const Json& object, std::initializer_list<const char*> path) {
@@ -50,11 +54,11 @@ Result<Digest> CheckpointOf(const State& state, const Job& job, const std::strin
 Json EvidenceOf(const State& state, const Job& job, const Digest& checkpoint) {
   Measured measured = MeasurementsOf(state, job)[checkpoint.hex()];
   auto it = state.artifacts.find(checkpoint);
-  return {{"job", job.id},
-          {"job_name", job.name},
-          {"validation_accuracy", At(measured.validation, {"accuracy"})},
-          {"test_accuracy", At(measured.test, {"accuracy"})},
-          {"summary", it == state.artifacts.end() ? Json() : it->second.results.Tree()}};
+  return storage::EvidenceOf({.job = job.id,
+                              .job_name = job.name,
+                              .validation = std::move(measured.validation),
+                              .test = std::move(measured.test),
+                              .summary = it == state.artifacts.end() ? Json() : it->second.results.Tree()});
 }
 
 }  // namespace pare::coordinator

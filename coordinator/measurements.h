@@ -24,7 +24,7 @@ Measurements MeasurementsOf(const State& state, const Job& job);
 // finished, or is neither.
 Result<Digest> CheckpointOf(const State& state, const Job& job, const std::string& step);
 
-// {"job", "job_name", "validation_accuracy", "test_accuracy", "summary"}: what a version of a model rests on.
+// What a version of a model rests on (storage::EvidenceOf).
 Json EvidenceOf(const State& state, const Job& job, const Digest& checkpoint);
 
 // The text at a field, or empty.

@@ -1,19 +1,28 @@
 // Versions of named models: decisions of jobs, promotions by hand, rollback. A promotion is the version's row and both
 // alias rows in one transaction, so that there is always exactly one champion.
+#include <algorithm>
 #include <utility>
 
 #include "coordinator/measurements.h"
 #include "coordinator/scheduler.h"
+#include "storage/registry.h"
 
 namespace pare::coordinator {
 namespace {
 
-constexpr const char* kChampion = "champion";
-constexpr const char* kPrevious = "previous";
+using storage::kChampion;
+using storage::kPrevious;
 
 int64_t AliasOf(const Model& model, const char* alias) {
   auto it = model.aliases.find(alias);
   return it == model.aliases.end() ? 0 : it->second;
+}
+
+// Numbers are given once: a repair may have lost versions that the history still names.
+int64_t NextVersion(const Model& model) {
+  int64_t newest = model.versions.empty() ? 0 : model.versions.back().version;
+  for (const storage::PromotionRow& row : model.history) newest = std::max({newest, row.version, row.previous});
+  return newest + 1;
 }
 
 Error NoModel(const std::string& name) {
@@ -49,8 +58,9 @@ void Scheduler::RegisterDecision(Job& job, const recipes::PlannedStep& planned, 
   evidence["met_goal"] = At(results, {"met_goal"});
   evidence["decision"] = std::move(decision);
   int64_t version = AddVersion(model, *artifact, job.id, chosen, std::move(evidence));
-  SetChampion(model, version, "promote", "decision of job " + job.id + ": " + TextAt(results, "reason"));
-  Note(job, "info", planned.name, "promoted " + chosen + " as " + model + " version " + std::to_string(version) + ": " + TextAt(results, "reason"));
+  storage::VersionOrigin origin{.job = job.id, .step = chosen, .reason = TextAt(results, "reason")};
+  SetChampion(model, version, "promote", storage::HistoryText(origin));
+  Note(job, "info", planned.name, storage::EventText({model, version, origin}));
 }
 
 int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, const std::string& job, const std::string& step,
@@ -59,7 +69,7 @@ int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, c
   evidence["step_key"] = record == state_.artifacts.end() ? "" : record->second.key.hex();
   evidence["lineage"] = LineageOf(artifact);
   Model& model = state_.models[name];
-  int64_t version = model.versions.empty() ? 1 : model.versions.back().version + 1;
+  int64_t version = NextVersion(model);
   model.versions.push_back({.model = name,
                             .version = version,
                             .artifact = artifact,
@@ -71,17 +81,17 @@ int64_t Scheduler::AddVersion(const std::string& name, const Digest& artifact, c
   return version;
 }
 
-// From the checkpoint back to where its network began: kind, step key and artifact of every step along the input "model".
 Json Scheduler::LineageOf(const Digest& artifact) const {
-  Json lineage = Json::array();
   auto record = state_.artifacts.find(artifact);
-  const Step* step = record == state_.artifacts.end() ? nullptr : state_.FindStep(record->second.key);
-  while (step != nullptr && lineage.size() < kMaxStepsPerJob) {
-    lineage.push_back({{"kind", *step->kind}, {"step", step->key.hex()}, {"artifact", step->artifact.is_none() ? "" : step->artifact.hex()}});
-    auto model = step->inputs.find("model");
-    step = model == step->inputs.end() ? nullptr : state_.FindStep(model->second);
-  }
-  return lineage;
+  if (record == state_.artifacts.end()) return Json::array();
+  auto find = [this](const StepKey& key) -> std::optional<storage::LineageStep> {
+    const Step* step = state_.FindStep(key);
+    if (step == nullptr) return std::nullopt;
+    storage::LineageStep found{.kind = *step->kind, .key = key, .artifact = step->artifact};
+    if (auto model = step->inputs.find("model"); model != step->inputs.end()) found.model = model->second;
+    return found;
+  };
+  return storage::LineageOf(record->second.key, find, kMaxStepsPerJob);
 }
 
 bool Scheduler::ChampionIs(const Caller& caller, const std::string& name, std::optional<int64_t> expected) {
@@ -100,7 +110,8 @@ void Scheduler::SetChampion(const std::string& name, int64_t version, const std:
   if (before == version) return;
   model.aliases[kChampion] = version;
   Write(storage::AliasRow{name, kChampion, version});
-  model.history.push_back({.model = name, .sequence = static_cast<int64_t>(model.history.size()) + 1, .at_ms = now_.wall.ms, .action = action,
+  int64_t sequence = model.history.empty() ? 1 : model.history.back().sequence + 1;  // a repaired history may have gaps
+  model.history.push_back({.model = name, .sequence = sequence, .at_ms = now_.wall.ms, .action = action,
                            .version = version, .previous = before, .text = ClipText(why)});
   Write(model.history.back());
   if (before == 0) return;
@@ -143,8 +154,9 @@ void Scheduler::On(const PromoteCandidate& event) {
     evidence["reason"] = "promoted by hand";
     version = AddVersion(event.model, *checkpoint, (*job)->id, event.step, std::move(evidence));
   }
-  SetChampion(event.model, version, "promote", "by hand: step " + event.step + " of job " + (*job)->id);
-  Note(state_.jobs.at((*job)->id), "info", event.step, "promoted by hand as " + event.model + " version " + std::to_string(version));
+  storage::VersionOrigin origin{.job = (*job)->id, .step = event.step, .by_hand = true};
+  SetChampion(event.model, version, "promote", storage::HistoryText(origin));
+  Note(state_.jobs.at((*job)->id), "info", event.step, storage::EventText({event.model, version, origin}));
   ReplyOk(event.caller, AliasesReply(event.model, model));
 }
 

@@ -17,6 +17,7 @@ Actions Scheduler::Restore(storage::StoredState stored, Now now) {
   for (const storage::AliasRow& row : stored.aliases) {
     if (row.version != 0) state_.models[row.model].aliases[row.alias] = row.version;
   }
+  // By sequence (StoredState): the last one's number says which comes next.
   for (storage::PromotionRow& row : stored.promotions) state_.models[row.model].history.push_back(std::move(row));
   for (auto& [id, job] : state_.jobs) {
     if (job.state == JobState::kDone && job.lacks_steps()) RestoreLostSteps(job);
@@ -30,7 +31,7 @@ void Scheduler::RestoreSteps(storage::StoredState& stored) {
     auto artifact = storage::HeadFromText(row.manifest);
     if (!artifact.ok() || FieldOf(row.manifest.text(), "results").empty()) continue;  // its step runs again
     ArtifactRecord& record = state_.artifacts[row.digest];
-    record = {.key = row.key, .kind = artifact->kind, .results = ResultsOf(row.manifest), .bytes = row.bytes, .created_ms = row.created_ms,
+    record = {.key = row.key, .kind = artifact->kind, .results = storage::ResultsOf(row.manifest), .bytes = row.bytes, .created_ms = row.created_ms,
               .collected = row.collected_ms != 0};
     for (const auto& [role, blob] : artifact->blobs) record.blobs[role] = blob;
   }

@@ -77,7 +77,7 @@ void Scheduler::DropSnapshot(Step& step) {
 }
 
 void Scheduler::StoreArtifact(Step& step, const Digest& digest, const JsonText& manifest, storage::Artifact content) {
-  ArtifactRecord record{.key = step.key, .kind = std::move(content.kind), .results = ResultsOf(manifest), .created_ms = now_.wall.ms};
+  ArtifactRecord record{.key = step.key, .kind = std::move(content.kind), .results = storage::ResultsOf(manifest), .created_ms = now_.wall.ms};
   for (const auto& [role, blob] : content.blobs) {
     record.blobs[role] = blob;
     record.bytes += blob.bytes;

@@ -169,15 +169,4 @@ storage::StepRow RowOf(const Step& step) {
           .message = step.problem.OrDefault().message};
 }
 
-JsonText ResultsOf(const JsonText& manifest) {
-  std::string_view results = FieldOf(manifest.text(), "results");
-  if (TypeNameOf(results) != "object") return JsonText::Of(std::string(results));
-  std::string text = "{";
-  for (const JsonField& field : FieldsOf(results)) {
-    if (field.name == "layers" || field.name == "training") continue;
-    ((((text += text.size() == 1 ? "\"" : ",\"") += field.name) += "\":") += field.value);
-  }
-  return JsonText::Of(text + "}");
-}
-
 }  // namespace pare::coordinator

@@ -188,8 +188,7 @@ struct Job {
 struct ArtifactRecord {
   StepKey key;
   std::string kind;
-  // The results without "layers" and "training", which grow with the model and the training: the planner and the reports
-  // need neither, and the whole manifest is a blob.
+  // storage::ResultsOf: the planner and the reports need no more, and the whole manifest is a blob.
   JsonText results;
   FlatMap<std::string, storage::BlobReference> blobs;  // by role
   int64_t bytes = 0;
@@ -268,7 +267,5 @@ std::string ClipText(std::string text);
 // Rows, as they are stored.
 storage::JobRow RowOf(const Job& job);
 storage::StepRow RowOf(const Step& step);
-// What ArtifactRecord keeps of the results in a manifest. REQUIRES: it has some.
-JsonText ResultsOf(const JsonText& manifest);
 
 }  // namespace pare::coordinator

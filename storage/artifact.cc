@@ -53,6 +53,17 @@ Json ToJson(const Artifact& artifact) {
 Result<Artifact> HeadFromText(const JsonText& manifest) { return Read(manifest, false); }
 Result<Artifact> ArtifactFromText(const JsonText& manifest) { return Read(manifest, true); }
 
+JsonText ResultsOf(const JsonText& manifest) {
+  std::string_view results = FieldOf(manifest.text(), "results");
+  if (TypeNameOf(results) != "object") return JsonText::Of(std::string(results));
+  std::string text = "{";
+  for (const JsonField& field : FieldsOf(results)) {
+    if (field.name == "layers" || field.name == "training") continue;
+    ((((text += text.size() == 1 ? "\"" : ",\"") += field.name) += "\":") += field.value);
+  }
+  return JsonText::Of(text + "}");
+}
+
 Result<Digest> PutArtifact(BlobStore& blobs, const Artifact& artifact) {
   for (const auto& [role, blob] : artifact.blobs) {
     ASSIGN_OR_RETURN(bool there, blobs.Contains(blob.digest));

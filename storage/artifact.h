@@ -35,6 +35,8 @@ Json ToJson(const Artifact& artifact);
 Result<Artifact> ArtifactFromText(const JsonText& manifest);
 // All but the results, which grow with the model.
 Result<Artifact> HeadFromText(const JsonText& manifest);
+// The results in a manifest without "layers" and "training", which grow with the model and the training. REQUIRES: it has some.
+JsonText ResultsOf(const JsonText& manifest);
 
 // Stores the manifest; the blobs that it names must be in the store already (kNotFound names the missing one).
 Result<Digest> PutArtifact(BlobStore& blobs, const Artifact& artifact);

@@ -139,7 +139,8 @@ class Examination {
       if (file.bytes > kMaxManifestBytes) continue;
       if (std::optional<Artifact> artifact = read(file)) manifests.push_back({digest, *std::move(artifact), file.put_ms});
     }
-    std::vector<Row> rows = Reconcile(std::move(salvaged.rows), manifests, salvaged.versions_damaged, report_.losses);
+    ReconcileOptions options{.versions_damaged = salvaged.versions_damaged, .now_ms = SystemClock().Wall().ms};
+    std::vector<Row> rows = Reconcile(std::move(salvaged.rows), manifests, options, report_.losses);
     NoteTables(salvaged.tables);
     std::string rebuilt = scratch() + "/rebuilt.db";
     TRY(MakeDirectories(scratch()));
@@ -168,6 +169,7 @@ class Examination {
         {"metrics", "points of curves may be missing"},
         {"snapshots", "steps may begin anew that had a snapshot"},
         {"events", "lines of histories may be missing"},
+        {"versions", "versions of models may be missing of which no history tells"},
         {"promotions", "the history of models may have gaps"}};
     for (const std::string& table : tables) {
       if (auto meaning = kMeaning.find(table); meaning != kMeaning.end()) report_.losses.push_back({"rows", table, meaning->second});

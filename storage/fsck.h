@@ -4,7 +4,7 @@
 //   · puts damaged blobs and strange files aside (store/quarantine/), never deletes them
 //   · writes manifests again from their rows
 //   · rebuilds a damaged or lost index from the rows that can still be read and the manifests among the blobs; the old one
-//     goes to quarantine
+//     goes to quarantine. Versions keep their numbers; no number that a row names is given to another network
 //   · gives up artifacts and snapshots whose blobs are gone: their steps run again when a job needs them, with the same result
 // A problem that repair could not heal says what is lost; a second run is clean unless a registered version lost its checkpoint.
 // Belongs to one thread. Errors: only what keeps it from looking (the lock, the directory, kInvalid for files that this user may not
@@ -47,8 +47,12 @@ struct FoundManifest {
   Artifact artifact;
   int64_t put_ms = 0;
 };
+struct ReconcileOptions {
+  bool versions_damaged = false;  // versions or aliases may be missing
+  int64_t now_ms = 0;             // for the history of a model whose newest version is lost
+};
 // Rows that fit together, from what was salvaged and the manifests among the blobs. Says what is lost.
-std::vector<Row> Reconcile(std::vector<Row> salvaged, const std::vector<FoundManifest>& manifests, bool versions_damaged,
+std::vector<Row> Reconcile(std::vector<Row> salvaged, const std::vector<FoundManifest>& manifests, const ReconcileOptions& options,
                            std::vector<FsckLoss>& losses);
 
 }  // namespace pare::storage

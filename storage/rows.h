@@ -121,7 +121,7 @@ struct PromotionRow {
   std::string model;     // (key)
   int64_t sequence = 0;  // (key) 1, 2, …
   int64_t at_ms = 0;
-  std::string action;    // promote, rollback
+  std::string action;    // promote, rollback; repair: a version is lost, and its number, `previous`, stays taken
   int64_t version = 0;   // the champion from here on
   int64_t previous = 0;  // and before; 0: none
   std::string text;      // why

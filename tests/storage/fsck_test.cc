@@ -221,6 +221,40 @@ TEST(FsckTest, ARowWithAFlippedBitIsNeverBelieved) {
   EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
 }
 
+void Change(const World& world, const std::string& sql) {
+  ASSERT_TRUE(std::move(Database::Open(world.paths().index(), Database::Mode::kWrite)).value()->Run(sql).ok());
+}
+
+TEST(FsckTest, ADamagedVersionComesBackUnderItsNumberAndWhatMayBeMissingIsSaid) {
+  World world;
+  StoredState before = world.Load();
+  Change(world, "UPDATE versions SET evidence='{}'");
+  EXPECT_FALSE(world.Examine().clean());
+  FsckReport report = world.Examine(true);
+  ASSERT_EQ(report.losses.size(), 1u) << TextOf(report);
+  EXPECT_EQ(report.losses[0].what, "rows");
+  EXPECT_EQ(report.losses[0].name, "versions");
+  StoredState after = world.Load();
+  ASSERT_EQ(after.versions.size(), 1u);
+  EXPECT_EQ(after.versions[0].version, 1);
+  EXPECT_EQ(after.versions[0].artifact, before.versions[0].artifact);
+  EXPECT_EQ(after.versions[0].job, "j1");
+  EXPECT_EQ(after.versions[0].step, "a/02-retrain");
+  EXPECT_EQ(after.aliases, before.aliases);
+  EXPECT_EQ(after.promotions, before.promotions);
+  EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
+}
+
+TEST(FsckTest, ADamagedAliasIsTakenFromTheHistory) {
+  World world;
+  StoredState before = world.Load();
+  Change(world, "UPDATE aliases SET checksum=checksum+1");
+  EXPECT_FALSE(world.Examine().clean());
+  FsckReport report = world.Examine(true);
+  EXPECT_TRUE(report.losses.empty()) << TextOf(report);
+  ExpectSameState(world.Load(), before);
+}
+
 TEST(FsckTest, AnIndexOfANewerReleaseIsLeftAlone) {
   World world;
   MakeNewer(world.paths().index());
@@ -343,7 +377,7 @@ TEST(ReconcileTest, SoundRowsStayAsTheyAre) {
   ASSERT_TRUE(salvaged.ok());
   EXPECT_TRUE(salvaged->problems.empty());
   std::vector<FsckLoss> losses;
-  std::vector<Row> rows = Reconcile(salvaged->rows, {}, false, losses);
+  std::vector<Row> rows = Reconcile(salvaged->rows, {}, {}, losses);
   EXPECT_TRUE(losses.empty());
   auto memory = *Index::OpenInMemory();
   ASSERT_TRUE(memory->Commit(rows).ok());
@@ -361,7 +395,7 @@ TEST(ReconcileTest, WhatALostRowLeavesDanglingIsCutOrFilledIn) {
     rows.erase(rows.begin() + static_cast<ptrdiff_t>(lost));
     std::vector<FsckLoss> losses;
     auto memory = *Index::OpenInMemory();
-    Status status = memory->Commit(Reconcile(rows, {}, true, losses));
+    Status status = memory->Commit(Reconcile(rows, {}, {.versions_damaged = true}, losses));
     EXPECT_TRUE(status.ok()) << lost << ": " << status.error().message;
   }
 }

@@ -22,7 +22,7 @@ class World {
     AddStep(*store, "promote", "decision", {{"as", "net"}, {"chosen", "a/02-retrain"}, {"artifact", promoted.hex()}, {"reason", "smallest"}});
     Row version = VersionRow{.model = "net", .version = 1, .artifact = promoted, .job = "j1", .step = "a/02-retrain", .evidence = {{"accuracy", 89.5}}};
     for (const Row& row : {version, Row(AliasRow{"net", "champion", 1}),
-                           Row(PromotionRow{.model = "net", .sequence = 1, .action = "promote", .version = 1, .text = "smallest"}),
+                           Row(PromotionRow{.model = "net", .sequence = 1, .action = "promote", .version = 1, .text = "decision of job j1: smallest"}),
                            Row(EventRow{.job = "j1", .sequence = 1, .level = "info", .text = "submitted"}),
                            Row(MetricRow{.key = KeyOfStep("baseline"), .lease_epoch = 1, .sequence = 1, .values = {{"epoch", 1}}}),
                            Row(AttemptRow{.key = KeyOfStep("baseline"), .epoch = 1, .attempt = 1, .worker = "w", .outcome = "done"})}) {
