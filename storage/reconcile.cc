@@ -26,6 +26,7 @@ class Reconciler {
     AdoptManifests();
     RestoreChampions(rows_, RestoreVersions(rows_, manifests_, options.versions_damaged, losses_), options, losses_);
     DropWithoutJob();
+    AddMissingAttempts();
     AddMissingSteps();
     return Collected();
   }
@@ -67,6 +68,26 @@ class Reconciler {
     std::erase_if(rows_.job_steps, [&](const JobStepRow& row) { return orphan(row.job); });
     std::erase_if(rows_.events, [&](const EventRow& row) { return orphan(row.job); });
     for (const std::string& job : lost) losses_.push_back({"job", job, "its row is lost: run its recipe again, what its steps left is used"});
+  }
+
+  // Their epochs must not be given out again: an old worker's message would be taken for the new one's.
+  void AddMissingAttempts() {
+    std::map<std::pair<StepKey, int64_t>, AttemptRow> told;
+    for (const MetricRow& row : rows_.metrics) {
+      AttemptRow& attempt = told.try_emplace({row.key, row.lease_epoch}, AttemptRow{.key = row.key, .epoch = row.lease_epoch, .worker = "unknown", .started_ms = row.at_ms, .outcome = "released",
+                                                                                    .message = "its row is lost, its points are there"}).first->second;
+      attempt.started_ms = std::min(attempt.started_ms, row.at_ms);
+      attempt.ended_ms = std::max(attempt.ended_ms, row.at_ms);
+    }
+    std::map<StepKey, int> attempts;
+    for (const AttemptRow& row : rows_.attempts) {
+      told.erase({row.key, row.epoch});
+      attempts[row.key] = std::max(attempts[row.key], row.attempt);
+    }
+    for (auto& [id, attempt] : told) {
+      attempt.attempt = ++attempts[attempt.key];
+      rows_.Add(std::move(attempt));
+    }
   }
 
   // A row without its recipe's step: the planner fills it in when a job wants it.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <tuple>
 
 #include "storage/registry.h"
 #include "tests/storage/rows.h"
@@ -271,6 +272,23 @@ TEST_F(ReconcileVersionsTest, TheHistoryNamesTheHighestNumberAlsoWhenItsVersionI
   ASSERT_EQ(after.promotions.size(), 3u);
   PromotionRow expected{.model = "net", .sequence = 4, .at_ms = 1000, .action = "repair", .version = 2, .previous = 3, .text = "version 3 is lost"};
   EXPECT_EQ(after.promotions.back(), expected);
+}
+
+TEST(ReconcileTest, AnAttemptWhoseRowIsLostIsKnownByItsPoints) {
+  std::vector<Row> rows = {StepRow{.key = KeyOf("train"), .kind = "train", .spec = Json::object(), .state = "waiting"},
+                           AttemptRow{.key = KeyOf("train"), .epoch = 3, .attempt = 1, .worker = "w1", .started_ms = 1, .ended_ms = 9, .outcome = "lost"}};
+  for (int64_t epoch : {3, 7}) {
+    for (int64_t sequence : {1, 2}) rows.push_back(MetricRow{.key = KeyOf("train"), .lease_epoch = epoch, .sequence = sequence, .at_ms = 10 * epoch + sequence, .values = Json::object()});
+  }
+  std::vector<FsckLoss> losses;
+  std::vector<AttemptRow> attempts;
+  for (const Row& row : Reconcile(rows, {}, {}, losses)) {
+    if (auto* attempt = std::get_if<AttemptRow>(&row)) attempts.push_back(*attempt);
+  }
+  ASSERT_EQ(attempts.size(), 2u);
+  EXPECT_EQ(attempts[0].outcome, "lost");
+  EXPECT_EQ(std::tuple(attempts[1].epoch, attempts[1].attempt, attempts[1].started_ms, attempts[1].ended_ms, attempts[1].outcome),
+            std::tuple(int64_t{7}, 2, int64_t{71}, int64_t{72}, std::string("released")));
 }
 
 }  // namespace
