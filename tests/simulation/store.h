@@ -50,6 +50,10 @@ class DiskBlobs : public storage::BlobStore, public storage::CollectableBlobs {
   using BlobStore::Put;
   Result<storage::BlobView> Get(const Digest& digest) override;
   Result<bool> Contains(const Digest& digest) override { return blobs_.count(digest) != 0; }
+  Result<bool> Holds(const Digest& digest, int64_t bytes) override {
+    auto blob = blobs_.find(digest);
+    return blob != blobs_.end() && static_cast<int64_t>(blob->second.bytes->size()) == bytes;
+  }
 
   Result<storage::BlobListing> List() override;
   std::optional<storage::Artifact> Manifest(const storage::BlobFile& file) override;
