@@ -51,7 +51,8 @@ class RegistryRepairTest : public testing::Test {
   }
   std::vector<int64_t> Sequences(ServiceSite& site) {
     std::vector<int64_t> sequences;
-    for (const Json& line : site.Get("model_history", {{"name", "small"}})["history"]) sequences.push_back(line["sequence"]);
+    const Json answer = site.Get("model_history", {{"name", "small"}});
+    for (const Json& line : answer["history"]) sequences.push_back(line["sequence"]);
     return sequences;
   }
 
