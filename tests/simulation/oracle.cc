@@ -307,7 +307,7 @@ void Oracle::CheckVersion(const coordinator::ArtifactRecord& record, const Diges
   if (record.collected) Fail("a version of " + model + " was collected");
   if (!*blobs_.Contains(artifact)) Fail("version of " + model + " without its artifact");
   for (const auto& [role, blob] : record.blobs) {
-    if (!*blobs_.Contains(blob)) Fail("version of " + model + " without its blob " + role);
+    if (!*blobs_.Holds(blob.digest, blob.bytes)) Fail("version of " + model + " without its blob " + role);
   }
 }
 
