@@ -1,7 +1,5 @@
 #include "methods/outline.h"
 
-#include <algorithm>
-
 #include "model/encoding.h"
 
 namespace pare::methods {
@@ -34,8 +32,7 @@ Outline OutlineOf(const model::Graph& graph, const model::GraphInfo& info) {
 
 void SetEncodings(model::Graph& graph, const Outline& outline) {
   for (const auto& [name, layer] : outline.layers) {
-    auto node = std::find_if(graph.nodes.begin(), graph.nodes.end(), [&layer = layer](const model::Node& n) { return n.name == layer.node; });
-    if (node != graph.nodes.end()) node->attributes.encoding = layer.encoding;
+    if (int at = graph.IndexOf(layer.node); at >= 0) graph.nodes[static_cast<size_t>(at)].attributes.encoding = layer.encoding;
   }
 }
 

@@ -45,7 +45,12 @@ void ResolveDistill(ResolveContext& context, Json& distill, const std::string& p
   }
 }
 
-bool CheckMatch(Chain& chain, const Json& match, const PlannedModel& teacher) {
+bool CheckMatch(Chain& chain, const Json& distill, const PlannedModel& teacher) {
+  const Json& match = distill["match"];
+  if (distill["teacher"] == "best" && &chain.graph() != &chain.recipe().graph) {
+    chain.Refuse("match", "match: which network is the best is known only once all have run, and a student is not like the baseline; name the teacher");
+    return false;
+  }
   for (const auto& [tensor, layer] : chain.outline().layers) {
     if (!match.contains(layer.node) || !layer.factored) continue;
     chain.Refuse("match", "match: " + layer.node + " is no longer in the network, an earlier step has replaced it by two thin layers; match the node behind it, or put distill before that step");
@@ -65,10 +70,7 @@ void PlanDistill(Chain& chain, const Json& distill) {
   if (!chain.MayTrain("distill")) return;
   std::optional<PlannedModel> teacher = FindTeacher(chain, distill);
   if (!teacher) return;
-  if (!distill["match"].empty() && distill["teacher"] == "best" && &chain.graph() != &chain.recipe().graph) {
-    return chain.Refuse("match", "match: which network is the best is known only once all have run, and a student is not like the baseline; name the teacher");
-  }
-  if (!distill["match"].empty() && !CheckMatch(chain, distill["match"], *teacher)) return;
+  if (!distill["match"].empty() && !CheckMatch(chain, distill, *teacher)) return;
   Lesson lesson = LessonOf(distill, *teacher);
   if (distill["rewind"] == "weights") {
     if (!FitsDenseWeights(chain.outline())) {

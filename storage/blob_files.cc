@@ -89,10 +89,25 @@ bool HasBytes(const std::string& path, std::span<const std::byte> bytes) {
   return read.ok() && same && bytes.empty();
 }
 
-bool BeginsWith(const std::string& path, std::string_view bytes) {
+Result<std::string> FirstBytes(const std::string& path, size_t count) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  std::string begin(bytes.size(), '\0');
-  return fd.valid() && ::pread(fd.get(), begin.data(), begin.size(), 0) == static_cast<ssize_t>(begin.size()) && begin == bytes;
+  if (!fd.valid()) return SystemError("cannot open " + path, errno);
+  std::string bytes(count, '\0');
+  size_t have = 0;
+  while (have < count) {
+    ssize_t n = ::read(fd.get(), bytes.data() + have, count - have);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return SystemError("cannot read " + path, errno);
+    if (n == 0) break;
+    have += static_cast<size_t>(n);
+  }
+  bytes.resize(have);
+  return bytes;
+}
+
+bool BeginsWith(const std::string& path, std::string_view bytes) {
+  auto begin = FirstBytes(path, bytes.size());
+  return begin.ok() && *begin == bytes;
 }
 
 Result<BlobListing> ListBlobs(const StorePaths& paths) {

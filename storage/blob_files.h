@@ -31,6 +31,8 @@ struct BlobListing {
 Result<Digest> DigestOfFile(const std::string& path);
 // Whether the file has these bytes; false also if it cannot be read.
 bool HasBytes(const std::string& path, std::span<const std::byte> bytes);
+// The first bytes of a file: `count`, or all that it has. kNotFound where there is none.
+Result<std::string> FirstBytes(const std::string& path, size_t count);
 bool BeginsWith(const std::string& path, std::string_view bytes);
 
 // An absent directory is an empty one.

@@ -62,6 +62,15 @@ Result<std::string> BlobService::Get(const Json& request) {
   return "\"ok\":true,\"size\":" + std::to_string(size) + "}\n" + std::string(view.text().substr(static_cast<size_t>(offset), static_cast<size_t>(length)));
 }
 
+// As a Put of the same bytes here: their names are synced, and whoever collects garbage sees that they are wanted again. False: there is
+// no such blob, or it is damaged, and is to be sent.
+Result<bool> BlobService::PutAgain(const Digest& digest) {
+  auto there = blobs_.Get(digest);
+  if (!there.ok()) return false;
+  TRY(blobs_.Put(there->bytes));
+  return true;
+}
+
 Result<std::string> BlobService::Begin(const Json& request) {
   Digest digest;
   int64_t size = kMaxUploadBytes;
@@ -69,9 +78,8 @@ Result<std::string> BlobService::Begin(const Json& request) {
     ASSIGN_OR_RETURN(digest, DigestField(request, "digest"));
     ASSIGN_OR_RETURN(size, IntField(request, "size"));
     if (size < 0 || size > kMaxUploadBytes) return Bad("a blob has at most " + std::to_string(kMaxUploadBytes) + " bytes");
-    // As a Put of the same bytes here: a damaged blob is replaced, and whoever collects garbage sees that it is wanted again.
-    if (auto there = blobs_.Get(digest); there.ok()) {
-      TRY(blobs_.Put(there->bytes));
+    ASSIGN_OR_RETURN(bool there, PutAgain(digest));
+    if (there) {
       return "\"ok\":true,\"there\":true,\"upload\":0,\"offset\":" + std::to_string(size) + "}\n";
     }
     for (auto& [id, upload] : uploads_) {  // an interrupted upload of the same blob goes on
@@ -113,10 +121,8 @@ Result<std::string> BlobService::Commit(const Json& request) {
   if (it == uploads_.end()) {
     // A repeated commit finds its upload gone and its blob there. The first may have failed behind the rename: the Put syncs.
     if (auto digest = DigestField(request, "digest"); digest.ok()) {
-      if (auto there = blobs_.Get(*digest); there.ok()) {
-        TRY(blobs_.Put(there->bytes));
-        return std::string("\"ok\":true}\n");
-      }
+      ASSIGN_OR_RETURN(bool there, PutAgain(*digest));
+      if (there) return std::string("\"ok\":true}\n");
     }
     return Error{ErrorCode::kNotFound, "blob service: no such upload; begin again"};
   }

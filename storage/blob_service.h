@@ -39,6 +39,7 @@ class BlobService {
   };
   Result<std::string> Dispatch(const Json& request, std::string_view payload);
   Result<std::string> Get(const Json& request);
+  Result<bool> PutAgain(const Digest& digest);
   Result<std::string> Begin(const Json& request);
   Result<std::string> Chunk(const Json& request, std::string_view payload);
   Result<std::string> Commit(const Json& request);

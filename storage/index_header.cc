@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "common/files.h"
+#include "storage/blob_files.h"
 
 namespace pare::storage {
 namespace {
@@ -65,22 +66,6 @@ void Mend(std::string& header, uint32_t pages) {
 }
 
 }  // namespace
-
-Result<std::string> FirstBytes(const std::string& path, size_t count) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return SystemError("cannot open " + path, errno);
-  std::string bytes(count, '\0');
-  size_t have = 0;
-  while (have < count) {
-    ssize_t n = ::read(fd.get(), bytes.data() + have, count - have);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return SystemError("cannot read " + path, errno);
-    if (n == 0) break;
-    have += static_cast<size_t>(n);
-  }
-  bytes.resize(have);
-  return bytes;
-}
 
 std::string ProblemOfHeader(const std::string& path) {
   // Beside a journal the file is in the middle of a change that SQLite undoes: of its creation.

@@ -6,15 +6,11 @@
 // and is SQLite's and the index's to judge (storage/index.h).
 #pragma once
 
-#include <cstddef>
 #include <string>
 
 #include "common/result.h"
 
 namespace pare::storage {
-
-// The first bytes of a file: `count`, or all that it has. kNotFound where there is none.
-Result<std::string> FirstBytes(const std::string& path, size_t count);
 
 // What is wrong with the header of the index at `path`, in words; empty: nothing, or there is none.
 std::string ProblemOfHeader(const std::string& path);

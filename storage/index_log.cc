@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "common/files.h"
-#include "storage/index_header.h"
+#include "storage/blob_files.h"
 
 namespace pare::storage {
 namespace {

@@ -81,7 +81,6 @@ class Store {
   std::unique_ptr<BlobStore> blobs_;
 };
 
-
 // The coordinator that holds the store's lock now, if one is alive and has announced itself.
 Result<std::optional<CoordinatorInfo>> FindCoordinator(const std::string& root);
 

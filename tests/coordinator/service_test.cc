@@ -183,6 +183,18 @@ TEST(ServiceTest, AFinishedStepWhoseArtifactIsGoneRunsAgainAfterARestart) {
   EXPECT_EQ(site.Get("describe", {{"job", job}})["steps"][0]["state"], "ready");
 }
 
+void ExpectInit(ServiceSite& site) {
+  ASSERT_NE(site.Granted("w1"), nullptr);
+  EXPECT_EQ(site.NameOf(*site.Granted("w1")), "init");
+}
+
+// A job of the same steps, the first of which has to be made again.
+Json SubmitAgainFromInit(ServiceSite& site) {
+  Json reply = site.Get("submit", site.SubmitArgs(Renamed("again")));
+  ExpectInit(site);
+  return reply;
+}
+
 TEST(ServiceTest, AFinishedStepWhoseArtifactIsGoneRunsAgainForANewJob) {
   ServiceSite site;
   site.Join("w1");
@@ -190,10 +202,8 @@ TEST(ServiceTest, AFinishedStepWhoseArtifactIsGoneRunsAgainForANewJob) {
   site.FinishAll();
   Json lost = site.Get("describe", {{"job", job}})["steps"][0]["artifact"];
   site.blobs.lost.insert(*Digest::FromHex(lost.get<std::string>()));
-  Json reply = site.Get("submit", site.SubmitArgs(Renamed("again")));
+  Json reply = SubmitAgainFromInit(site);
   EXPECT_EQ(reply["cached"].get<int>() + 1, reply["steps"].get<int>());
-  ASSERT_NE(site.Granted("w1"), nullptr);
-  EXPECT_EQ(site.NameOf(*site.Granted("w1")), "init");
 }
 
 TEST(ServiceTest, ACheckpointOfAnotherSizeIsMadeAgainForANewJob) {
@@ -203,10 +213,8 @@ TEST(ServiceTest, ACheckpointOfAnotherSizeIsMadeAgainForANewJob) {
   Json manifest = site.ManifestFor(*site.Granted("w1"));
   site.FinishAll();
   site.blobs.cut.insert(*Digest::FromHex(manifest["blobs"]["checkpoint"]["digest"].get<std::string>()));
-  Json reply = site.Get("submit", site.SubmitArgs(Renamed("again")));
+  Json reply = SubmitAgainFromInit(site);
   EXPECT_LT(reply["cached"].get<int>(), reply["steps"].get<int>());
-  ASSERT_NE(site.Granted("w1"), nullptr);
-  EXPECT_EQ(site.NameOf(*site.Granted("w1")), "init");
 }
 
 TEST(ServiceTest, AWorkerThatFindsItsInputGoneHasItMadeAgain) {
@@ -216,8 +224,7 @@ TEST(ServiceTest, AWorkerThatFindsItsInputGoneHasItMadeAgain) {
   site.Finish("w1");
   site.blobs.lost.insert(*Digest::FromHex(site.Get("describe", {{"job", job}})["steps"][0]["artifact"].get<std::string>()));
   site.Abort("w1", "corrupt", "input 'model' is not in the store");
-  ASSERT_NE(site.Granted("w1"), nullptr);
-  EXPECT_EQ(site.NameOf(*site.Granted("w1")), "init");
+  ExpectInit(site);
 }
 
 // A collection or a lost disk took it before its report came. The worker's next one counts.

@@ -221,16 +221,17 @@ TEST(FsckTest, ARowWithAFlippedBitIsNeverBelieved) {
   EXPECT_TRUE(world.Examine().clean()) << TextOf(world.Examine());
 }
 
-void Change(const World& world, const std::string& sql) {
-  ASSERT_TRUE(std::move(Database::Open(world.paths().index(), Database::Mode::kWrite)).value()->Run(sql).ok());
+// What a repair says of rows that were changed under their checksums.
+FsckReport RepairAfter(World& world, const std::string& sql) {
+  EXPECT_TRUE(std::move(Database::Open(world.paths().index(), Database::Mode::kWrite)).value()->Run(sql).ok());
+  EXPECT_FALSE(world.Examine().clean());
+  return world.Examine(true);
 }
 
 TEST(FsckTest, ADamagedVersionComesBackUnderItsNumberAndWhatMayBeMissingIsSaid) {
   World world;
   StoredState before = world.Load();
-  Change(world, "UPDATE versions SET evidence='{}'");
-  EXPECT_FALSE(world.Examine().clean());
-  FsckReport report = world.Examine(true);
+  FsckReport report = RepairAfter(world, "UPDATE versions SET evidence='{}'");
   ASSERT_EQ(report.losses.size(), 1u) << TextOf(report);
   EXPECT_EQ(report.losses[0].what, "rows");
   EXPECT_EQ(report.losses[0].name, "versions");
@@ -248,9 +249,7 @@ TEST(FsckTest, ADamagedVersionComesBackUnderItsNumberAndWhatMayBeMissingIsSaid) 
 TEST(FsckTest, ADamagedAliasIsTakenFromTheHistory) {
   World world;
   StoredState before = world.Load();
-  Change(world, "UPDATE aliases SET checksum=checksum+1");
-  EXPECT_FALSE(world.Examine().clean());
-  FsckReport report = world.Examine(true);
+  FsckReport report = RepairAfter(world, "UPDATE aliases SET checksum=checksum+1");
   EXPECT_TRUE(report.losses.empty()) << TextOf(report);
   ExpectSameState(world.Load(), before);
 }
