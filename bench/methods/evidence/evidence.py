@@ -59,9 +59,10 @@ class Pare:
             path = os.path.join(folder, f"{name}-{seed}.yaml")
             with open(path, "w", encoding="utf-8") as out:
                 out.write(recipe(name, seed, self.options.trial))
-            subprocess.run([self.program, "run", path, "--store", self.options.store, "--workers", str(self.options.workers)], check=True,
-                           stdout=sys.stderr)
-        return json.loads(self.call("report", "last", "--json", "--store", self.options.store))
+            run = ["run", path, "--store", self.options.store, "--workers", str(self.options.workers)]
+            subprocess.run([self.program, *run], check=True, stdout=sys.stderr)
+            # Once more, without progress: the report of this very job, which is not the last one if it was resumed.
+            return json.loads(self.call(*run, "--json"))
 
     def machine(self):
         cpu = platform.machine()
