@@ -8,6 +8,7 @@ Json ToJson(const RunnerCommand& command) {
   if (const auto* start = std::get_if<StartStep>(&command)) {
     return {{"type", "start"}, {"assignment", ToJson(start->assignment)}};
   }
+  if (const auto* join = std::get_if<JoinGang>(&command)) return {{"type", "join"}, {"endpoints", join->endpoints}};
   if (const auto* stop = std::get_if<StopStep>(&command)) return {{"type", "stop"}, {"keep", stop->keep}};
   return {{"type", "exit"}};
 }
@@ -18,6 +19,15 @@ Result<RunnerCommand> RunnerCommandFromJson(const Json& json) {
     if (!json.contains("assignment")) return Error{ErrorCode::kInvalid, "start without an assignment"};
     ASSIGN_OR_RETURN(Assignment assignment, AssignmentFromJson(json["assignment"]));
     return RunnerCommand(StartStep{std::move(assignment)});
+  }
+  if (type == "join") {
+    JoinGang join;
+    if (!json.contains("endpoints") || !json["endpoints"].is_array()) return Error{ErrorCode::kInvalid, "join without endpoints"};
+    for (const Json& endpoint : json["endpoints"]) {
+      if (!endpoint.is_string()) return Error{ErrorCode::kInvalid, "join: an endpoint is a text"};
+      join.endpoints.push_back(endpoint.get<std::string>());
+    }
+    return RunnerCommand(std::move(join));
   }
   if (type == "stop") {
     ASSIGN_OR_RETURN(bool keep, BoolField(json, "keep"));

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <variant>
+#include <vector>
 
 #include "common/clock.h"
 #include "common/files.h"
@@ -15,9 +17,10 @@
 namespace pare::worker {
 
 struct StartStep { Assignment assignment; };
+struct JoinGang { std::vector<std::string> endpoints; };  // by rank
 struct StopStep { bool keep = true; };
 struct ExitRunner {};
-using RunnerCommand = std::variant<StartStep, StopStep, ExitRunner>;
+using RunnerCommand = std::variant<StartStep, JoinGang, StopStep, ExitRunner>;
 Json ToJson(const RunnerCommand& command);
 Result<RunnerCommand> RunnerCommandFromJson(const Json& json);
 

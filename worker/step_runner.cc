@@ -32,8 +32,21 @@ Result<int64_t> CountField(const Json& object, std::string_view field) {
   return value;
 }
 
+Json ToJson(const GangPlace& gang) { return {{"rank", gang.rank}, {"size", gang.size}}; }
+
+Result<GangPlace> GangField(const Json& object) {
+  ASSIGN_OR_RETURN(Json gang, AnyField(object, "gang"));
+  ASSIGN_OR_RETURN(int64_t rank, CountField(gang, "rank"));
+  ASSIGN_OR_RETURN(int64_t size, CountField(gang, "size"));
+  if (size < 1 || size > kMaxGangSize || rank >= size) {
+    return Error{ErrorCode::kInvalid, "field 'gang': expected a rank below a size of 1 to " + std::to_string(kMaxGangSize)};
+  }
+  return GangPlace{static_cast<int>(rank), static_cast<int>(size)};
+}
+
 struct EventToJson {
   Json operator()(const RunnerReady& e) { return {{"type", "ready"}, {"device", e.device}}; }
+  Json operator()(const StepJoins& e) { return {{"type", "joins"}, {"endpoint", e.endpoint}}; }
   Json operator()(const StepProgress& e) { return {{"type", "progress"}, {"values", e.values}}; }
   Json operator()(const StepSnapshot& e) {
     return {{"type", "snapshot"}, {"blob", HexOrEmpty(e.blob)}, {"position", e.position}};
@@ -81,6 +94,7 @@ Json ToJson(Assignment a) {
   json["inputs"] = std::move(inputs);
   json["data"] = std::move(a.data);
   json["weights"] = HexOrEmpty(a.weights);
+  json["gang"] = ToJson(a.gang);
   json["hints"] = std::move(a.hints);
   json["snapshot"] = HexOrEmpty(a.snapshot);
   return json;
@@ -88,7 +102,8 @@ Json ToJson(Assignment a) {
 
 JsonText ToText(const Assignment& a, const JsonText& spec, const JsonText& data, const JsonText& hints) {
   std::string text = "{\"attempt\":" + std::to_string(a.attempt);
-  ((text += ",\"data\":") += data.text()) += ",\"hints\":";
+  ((text += ",\"data\":") += data.text()) += ",\"gang\":";
+  (text += Canonical(ToJson(a.gang))) += ",\"hints\":";
   (((text += hints.text()) += ",\"inputs\":") += TextOfIds(a.inputs)) += ",\"key\":\"";
   ((text += a.key.hex()) += "\",\"lease_epoch\":") += std::to_string(a.lease_epoch);
   ((text += ",\"snapshot\":\"") += HexOrEmpty(a.snapshot)) += "\",\"spec\":";
@@ -115,6 +130,7 @@ Result<Assignment> AssignmentFromJson(const Json& json) {
   }
   ASSIGN_OR_RETURN(a.data, AnyField(json, "data"));
   ASSIGN_OR_RETURN(a.weights, OptionalDigest(json, "weights"));
+  ASSIGN_OR_RETURN(a.gang, GangField(json));
   ASSIGN_OR_RETURN(a.hints, AnyField(json, "hints"));
   ASSIGN_OR_RETURN(a.snapshot, OptionalDigest(json, "snapshot"));
   return a;
@@ -127,6 +143,10 @@ Result<RunnerEvent> RunnerEventFromJson(const Json& json) {
   if (type == "ready") {
     ASSIGN_OR_RETURN(std::string device, StringField(json, "device"));
     return RunnerEvent(RunnerReady{std::move(device)});
+  }
+  if (type == "joins") {
+    ASSIGN_OR_RETURN(std::string endpoint, StringField(json, "endpoint"));
+    return RunnerEvent(StepJoins{std::move(endpoint)});
   }
   if (type == "progress") {
     ASSIGN_OR_RETURN(Json values, AnyField(json, "values"));

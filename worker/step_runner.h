@@ -17,6 +17,15 @@
 
 namespace pare::worker {
 
+inline constexpr int64_t kMaxGangSize = 64;
+
+// A worker's place among those that run one step together; alone: rank 0 of 1.
+struct GangPlace {
+  int rank = 0;
+  int size = 1;
+  bool operator==(const GangPlace&) const = default;
+};
+
 // What a runner needs to execute one step. JSON on the agent–runner pipe and inside a grant.
 struct Assignment {
   StepKey key;
@@ -28,6 +37,7 @@ struct Assignment {
   Digest weights;                        // import: blob of the starting weights
   Json hints = Json::object();           // recipes::PlannedStep::hints
   Digest snapshot;                       // resume from here; none: start afresh
+  GangPlace gang;                        // of size > 1: StepJoins is reported, and the work begins with Join
 };
 Json ToJson(Assignment assignment);
 Result<Assignment> AssignmentFromJson(const Json& json);
@@ -37,6 +47,7 @@ Result<Assignment> AssignmentFromText(const JsonText& text);
 
 // What a runner reports. `values` of progress: see docs/protocol.md, "Progress".
 struct RunnerReady { std::string device; };
+struct StepJoins { std::string endpoint; };  // once per step of a gang: others reach this runner here; it waits for Join
 struct StepProgress { Json values; };
 struct StepSnapshot { Digest blob; Json position; };
 struct StepDone { Digest artifact; Json manifest; int64_t busy_ms = 0; };
@@ -44,7 +55,7 @@ struct StepFailed { std::string error_class; std::string message; int64_t busy_m
 struct StepStopped { Digest snapshot; Json position; int64_t busy_ms = 0; };  // after Stop; snapshot may be none
 // The runner itself is gone; only Launch brings it back. out_of_memory: the system killed it for memory.
 struct RunnerLost { std::string message; bool out_of_memory = false; };
-using RunnerEvent = std::variant<RunnerReady, StepProgress, StepSnapshot, StepDone, StepFailed, StepStopped, RunnerLost>;
+using RunnerEvent = std::variant<RunnerReady, StepJoins, StepProgress, StepSnapshot, StepDone, StepFailed, StepStopped, RunnerLost>;
 Json ToJson(const RunnerEvent& event);
 Result<RunnerEvent> RunnerEventFromJson(const Json& json);
 
@@ -62,6 +73,8 @@ class StepRunner {
   virtual void Launch(const RunnerSource& source) = 0;
   // REQUIRES: ready (RunnerReady was polled) and idle. Failures arrive as events.
   virtual void Start(const Assignment& assignment) = 0;
+  // To a step that reported StepJoins: everybody is there, endpoints by rank. Elsewhere it does nothing.
+  virtual void Join(const std::vector<std::string>& endpoints) = 0;
   // Ends the step at the next batch boundary; keep: with a snapshot (StepStopped), else as fast as possible. Without a
   // step it does nothing; a step that ends at this moment may still report StepDone or StepFailed instead.
   virtual void Stop(bool keep) = 0;

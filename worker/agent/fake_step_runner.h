@@ -36,6 +36,7 @@ class FakeStepRunner : public StepRunner {
     running_ = assignment;
     for (RunnerEvent& event : behaviour_(assignment)) Emit(std::move(event));
   }
+  void Join(const std::vector<std::string>& endpoints) override { joined_ = endpoints; }
   void Stop(bool keep) override {
     if (running_) Emit(keep ? snapshot_(*running_) : StepStopped{});
   }
@@ -55,6 +56,7 @@ class FakeStepRunner : public StepRunner {
     events_.push_back(std::move(event));
   }
   const std::optional<Assignment>& running() const { return running_; }
+  const std::vector<std::string>& joined() const { return joined_; }
   const RunnerSource& source() const { return source_; }
   int launches() const { return launches_; }
 
@@ -65,6 +67,7 @@ class FakeStepRunner : public StepRunner {
   int launches_ = 0;
   bool alive_ = false;
   std::optional<Assignment> running_;
+  std::vector<std::string> joined_;  // by the last Join
   std::vector<RunnerEvent> events_;
 };
 

@@ -72,6 +72,8 @@ Status ProcessStepRunner::Spawn(const RunnerSource& source) {
 
 void ProcessStepRunner::Start(const Assignment& assignment) { Send(ToJson(RunnerCommand(StartStep{assignment}))); }
 
+void ProcessStepRunner::Join(const std::vector<std::string>& endpoints) { Send(ToJson(RunnerCommand(JoinGang{endpoints}))); }
+
 void ProcessStepRunner::Stop(bool keep) { Send(ToJson(RunnerCommand(StopStep{keep}))); }
 
 void ProcessStepRunner::Send(const Json& command) {

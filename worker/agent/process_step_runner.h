@@ -29,6 +29,7 @@ class ProcessStepRunner : public StepRunner {
 
   void Launch(const RunnerSource& source) override;
   void Start(const Assignment& assignment) override;
+  void Join(const std::vector<std::string>& endpoints) override;
   void Stop(bool keep) override;
   std::vector<RunnerEvent> Poll() override;
   int fd() const override { return epoll_.get(); }
