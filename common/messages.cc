@@ -14,8 +14,8 @@ namespace pare {
 namespace {
 
 constexpr std::array<std::string_view, std::variant_size_v<Message>> kTypes = {
-    "hello",   "heartbeat", "progress", "snapshot_taken", "step_finished", "step_aborted", "released", "goodbye", "welcome",
-    "refused", "grant",     "revoke",   "ack",            "stale",         "shutdown",     "request",  "reply"};
+    "hello",   "heartbeat", "progress", "snapshot_taken", "step_finished", "step_aborted", "prepared", "released", "goodbye",
+    "welcome", "refused",   "grant",    "commit",         "revoke",        "ack",          "stale",    "shutdown", "request", "reply"};
 
 constexpr size_t kMaxNameBytes = 1024;  // ids, host names, endpoints, paths, codes
 constexpr size_t kMaxLeases = 64;
@@ -54,6 +54,7 @@ void Fields(auto& f, Is<StepFinished> auto& m) {
 void Fields(auto& f, Is<StepAborted> auto& m) {
   f("lease", m.lease), f("error_class", m.error_class), f("message", AsText(m.message)), f("busy_ms", m.busy_ms);
 }
+void Fields(auto& f, Is<Prepared> auto& m) { f("lease", m.lease), f("endpoint", m.endpoint); }
 void Fields(auto& f, Is<Released> auto& m) {
   f("lease", m.lease), f("snapshot", m.snapshot), f("position", m.position), f("busy_ms", m.busy_ms);
 }
@@ -64,6 +65,7 @@ void Fields(auto& f, Is<Welcome> auto& m) {
 }
 void Fields(auto& f, Is<Refused> auto& m) { f("code", m.code), f("message", AsText(m.message)); }
 void Fields(auto& f, Is<Grant> auto& m) { f("lease", m.lease), f("attempt", m.attempt), f("assignment", m.assignment); }
+void Fields(auto& f, Is<Commit> auto& m) { f("lease", m.lease), f("endpoints", m.endpoints); }
 void Fields(auto& f, Is<Revoke> auto& m) { f("lease", m.lease), f("keep", m.keep), f("reason", AsText(m.reason)); }
 void Fields(auto& f, Is<Ack> auto& m) { f("lease", m.lease), f("of", m.of), f("sequence", m.sequence); }
 void Fields(auto& f, Is<Stale> auto& m) { f("lease", m.lease), f("reason", AsText(m.reason)); }

@@ -82,6 +82,12 @@ struct StepAborted {
   int64_t busy_ms = 0;
   bool operator==(const StepAborted&) const = default;
 };
+// Of a step that several workers run together: this one's runner waits for the others and is reached at `endpoint`.
+struct Prepared {
+  Lease lease;
+  std::string endpoint;
+  bool operator==(const Prepared&) const = default;
+};
 // After a revoke, a pause or SIGTERM: the lease is given back; `snapshot` may be none.
 struct Released {
   Lease lease;
@@ -114,8 +120,13 @@ struct Refused {  // of a Hello: other version, or name in use by a living agent
 struct Grant {
   Lease lease;
   int attempt = 1;
-  JsonText assignment;  // worker::Assignment
+  JsonText assignment;  // worker::Assignment; with a gang of more than one it asks to prepare: Prepared, then Commit
   bool operator==(const Grant&) const = default;
+};
+struct Commit {  // all workers of a gang are prepared: their runners begin
+  Lease lease;
+  std::vector<std::string> endpoints;  // by rank
+  bool operator==(const Commit&) const = default;
 };
 struct Revoke {
   Lease lease;
@@ -159,11 +170,11 @@ struct Reply {
   bool operator==(const Reply&) const = default;
 };
 
-using Message = std::variant<Hello, Heartbeat, Progress, SnapshotTaken, StepFinished, StepAborted, Released, Goodbye,
-                             Welcome, Refused, Grant, Revoke, Ack, Stale, Shutdown, Request, Reply>;
+using Message = std::variant<Hello, Heartbeat, Progress, SnapshotTaken, StepFinished, StepAborted, Prepared, Released, Goodbye,
+                             Welcome, Refused, Grant, Commit, Revoke, Ack, Stale, Shutdown, Request, Reply>;
 
-// "hello", "heartbeat", "progress", "snapshot_taken", "step_finished", "step_aborted", "released", "goodbye", "welcome",
-// "refused", "grant", "revoke", "ack", "stale", "shutdown", "request", "reply".
+// "hello", "heartbeat", "progress", "snapshot_taken", "step_finished", "step_aborted", "prepared", "released", "goodbye", "welcome",
+// "refused", "grant", "commit", "revoke", "ack", "stale", "shutdown", "request", "reply".
 std::string_view TypeOf(const Message& message);
 std::string Encode(const Message& message);
 // kVersion for another protocol version (the message says both), kInvalid for anything else that does not fit.

@@ -7,7 +7,7 @@ namespace pare {
 
 inline constexpr std::string_view kPareVersion = "0.1.0";
 // Messages between processes; both sides must match exactly.
-inline constexpr int kProtocolVersion = 2;
+inline constexpr int kProtocolVersion = 3;
 // Part of every step key: raised whenever a step would give other bits than before.
 inline constexpr std::string_view kEngineVersion = "1";
 

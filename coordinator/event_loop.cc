@@ -38,9 +38,10 @@ EventLoop::EventLoop(const LoopParts& parts) : parts_(parts), looked_(parts.cloc
   for (const StepKey& key : std::vector<StepKey>(state.running.begin(), state.running.end())) {
     const Step* step = state.FindStep(key);
     if (!step->hold) continue;
-    std::string worker = step->hold->worker;
-    auto pid = LocalPidOf(worker, parts_.service->scheduler().site().host);
-    if (pid && !parts_.process_alive(*pid)) parts_.service->Apply(WorkerGone{worker, "worker " + worker + " has ended"});
+    for (const Member& member : std::vector<Member>(step->hold->members)) {
+      auto pid = LocalPidOf(member.worker, parts_.service->scheduler().site().host);
+      if (pid && !parts_.process_alive(*pid)) parts_.service->Apply(WorkerGone{member.worker, "worker " + member.worker + " has ended"});
+    }
   }
 }
 

@@ -36,7 +36,8 @@ Json AttemptsOf(const Step& step) {
   for (const storage::AttemptRow& row : step.attempts()) {
     list.push_back({{"attempt", row.attempt},
                     {"epoch", row.epoch},
-                    {"worker", row.worker},
+                    {"worker", NamesOf(WorkersOf(row))},
+                    {"workers", WorkersOf(row)},
                     {"started", TimeOrNull(row.started_ms)},
                     {"ended", TimeOrNull(row.ended_ms)},
                     {"busy_ms", row.busy_ms},

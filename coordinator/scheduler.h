@@ -31,6 +31,10 @@
 //
 // A lease is fenced by its epoch: a counter over all grants, made durable with the attempt's row before the Grant leaves.
 // Only one message type ends a lease once; a repetition is acknowledged again, anything else with an old epoch is Stale.
+//
+// A gang is several workers under one lease (one epoch, one attempt), in two phases: the grant asks all of them to prepare, and when
+// the last one has (Prepared) all of them begin (Commit). They compute the same bits, so each may end the attempt; whatever ends it,
+// or the loss of any of them, ends it for all in the same turn.
 #pragma once
 
 #include <functional>
@@ -112,6 +116,7 @@ class Scheduler {
   void Listen(Worker& worker, const std::vector<Lease>& running, std::vector<Lease>* stale);
   void RemoveWorker(const std::string& name, const std::string& reason);
   void ExpireSilent();
+  void ExpireSilent(Step& step);
   void ForgiveOwnAbsence();
   // All changes of a worker that placement asks about, and the end of its rest.
   void SetLease(Worker& worker, std::optional<Lease> lease);
@@ -128,6 +133,7 @@ class Scheduler {
   void OnAgent(const PeerId& peer, const SnapshotTaken& snapshot);
   void OnAgent(const PeerId& peer, const StepFinished& finished);
   void OnAgent(const PeerId& peer, const StepAborted& aborted);
+  void OnAgent(const PeerId& peer, const Prepared& prepared);
   void OnAgent(const PeerId& peer, const Released& released);
   // `problem`: what is wrong with the result, if the shell knows; empty: nothing.
   void Conclude(const PeerId& peer, const StepFinished& finished, std::string problem);
@@ -137,18 +143,20 @@ class Scheduler {
   void AnswerOld(const PeerId& peer, const Lease& lease, const std::string& type, const std::string& outcome);
   void Acknowledge(const PeerId& peer, const Lease& lease, const std::string& of, int64_t sequence);
   void FreeWorker(const PeerId& peer, const Lease& lease);
-  void Confirm(Hold& hold);
+  void Confirm(Member& member);
+  void ConfirmAt(const PeerId& peer, Hold& hold);  // by a message of the worker at this peer
   void TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const JsonText& position);
   void DropSnapshot(Step& step);
-  void Grant(Step& step, Worker& worker, const std::string& reason);
-  JsonText AssignmentOf(const Step& step) const;
+  void Grant(Step& step, const Placed& placed);
+  JsonText AssignmentOf(const Step& step, int rank) const;
   void RevokeLease(Step& step, bool keep, const std::string& reason);
+  void SayRevoke(const Step& step, const std::string& reason);
   void RepeatRevokes();
-  // Ends the attempt: the row, the hold. The caller moves the step on.
+  // Ends the attempt: the row, the hold, for every worker of a gang. The caller moves the step on.
   void EndAttempt(Step& step, const std::string& outcome, const std::string& error_class, const std::string& message,
                   int64_t busy_ms);
-  // arrived: false if the worker lives and never had the step, which is no failure of the step.
-  void LoseLease(Step& step, const std::string& message, bool arrived = true);
+  // `gone`: who is not busy with it any more. arrived: false if the worker lives and never had the step, which is no failure of the step.
+  void LoseLease(Step& step, const std::string& gone, const std::string& message, bool arrived = true);
 
   // scheduler_steps.cc: the life of a step
   void Move(Step& step, StepState to);

@@ -70,7 +70,8 @@ void Scheduler::AnswerOld(const PeerId& peer, const Lease& lease, const std::str
   for (size_t i = 0; step != nullptr && i < step->attempts().size(); ++i) {
     if (step->attempts()[i].epoch == lease.epoch) attempt = &step->attempts()[i];
   }
-  bool given_back = type == "released" && attempt != nullptr && (attempt->outcome == "released" || attempt->outcome == "cancelled");
+  // A gang's workers are asked back when one of them has ended the attempt, whatever its outcome.
+  bool given_back = type == "released" && attempt != nullptr && (attempt->outcome == "released" || attempt->outcome == "cancelled" || WorkersOf(*attempt).size() > 1);
   if (attempt != nullptr && !outcome.empty() && (attempt->outcome == outcome || given_back)) {
     ++state_.counters.duplicates;
     return Acknowledge(peer, lease, type, 0);
@@ -87,17 +88,25 @@ void Scheduler::FreeWorker(const PeerId& peer, const Lease& lease) {
   if (worker->lease == lease) SetLease(*worker, {});
 }
 
-void Scheduler::Confirm(Hold& hold) {
-  hold.confirmed = now_.monotonic;
-  hold.seen = true;
+void Scheduler::Confirm(Member& member) {
+  member.confirmed = now_.monotonic;
+  member.seen = true;
+}
+
+void Scheduler::ConfirmAt(const PeerId& peer, Hold& hold) {
+  const Worker* worker = WorkerAt(peer);
+  if (worker == nullptr) OnUnknownPeer(peer);
+  Member* member = worker == nullptr ? nullptr : hold.Find(worker->name);
+  // After a restart of the coordinator the only worker of a lease may be heard before its Hello.
+  if (member == nullptr && !hold.gang()) member = &hold.members.front();
+  if (member != nullptr) Confirm(*member);
 }
 
 void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   Step* step = Held(progress.lease);
   if (step == nullptr) return AnswerOld(peer, progress.lease, "progress", "");
-  if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
   Hold& hold = *step->hold;
-  Confirm(hold);
+  ConfirmAt(peer, hold);
   if (progress.after > hold.newest_point) return;  // an acknowledgement covers all earlier points: they will be repeated
   for (const MetricPoint& point : progress.points) {
     if (point.sequence <= hold.newest_point) continue;
@@ -125,8 +134,7 @@ void Scheduler::TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, c
 void Scheduler::OnAgent(const PeerId& peer, const SnapshotTaken& snapshot) {
   Step* step = Held(snapshot.lease);
   if (step == nullptr) return AnswerOld(peer, snapshot.lease, "snapshot_taken", "");
-  if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
-  Confirm(*step->hold);
+  ConfirmAt(peer, *step->hold);
   // Not in the store any more (Service): nothing to resume from, so nothing is acknowledged. The worker repeats it until its next.
   if (snapshot.blob.is_none()) return;
   TakeSnapshot(*step, snapshot.sequence, snapshot.blob, snapshot.position);
@@ -165,6 +173,27 @@ void Scheduler::OnAgent(const PeerId& peer, const StepAborted& aborted) {
   Acknowledge(peer, aborted.lease, "step_aborted", 0);
 }
 
+// The second phase begins with the last of the gang. Who repeats itself afterwards has not got the Commit.
+void Scheduler::OnAgent(const PeerId& peer, const Prepared& prepared) {
+  Step* step = Held(prepared.lease);
+  if (step == nullptr) return AnswerOld(peer, prepared.lease, "prepared", "");
+  Hold& hold = *step->hold;
+  ConfirmAt(peer, hold);
+  const Worker* worker = WorkerAt(peer);
+  Member* member = worker == nullptr ? nullptr : hold.Find(worker->name);
+  if (member == nullptr || prepared.endpoint.empty()) return;
+  bool again = hold.prepared();
+  member->endpoint = prepared.endpoint;
+  if (!hold.prepared()) return;
+  pare::Commit commit{prepared.lease, {}};
+  for (const Member& one : hold.members) commit.endpoints.push_back(one.endpoint);
+  if (again) return Say(peer, std::move(commit));
+  for (const Member& one : hold.members) {
+    auto known = state_.workers.find(one.worker);
+    if (known != state_.workers.end()) Say(known->second.peer, commit);
+  }
+}
+
 void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   Step* step = Held(released.lease);
   if (step == nullptr) return AnswerOld(peer, released.lease, "released", "released");
@@ -180,8 +209,9 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   Acknowledge(peer, released.lease, "released", 0);
 }
 
-JsonText Scheduler::AssignmentOf(const Step& step) const {
+JsonText Scheduler::AssignmentOf(const Step& step, int rank) const {
   worker::Assignment assignment{.key = step.key, .lease_epoch = step.hold->epoch, .attempt = static_cast<int>(step.attempts().size()), .snapshot = step.snapshot.OrDefault().blob};
+  assignment.gang = {rank, static_cast<int>(step.hold->members.size())};
   for (const auto& [role, input] : step.inputs) assignment.inputs[role] = state_.steps.at(input).artifact;
   JsonText spec = step.spec.With(step.inputs), data;
   for (const std::string& id : step.wanted_by) {
@@ -194,28 +224,31 @@ JsonText Scheduler::AssignmentOf(const Step& step) const {
   return worker::ToText(assignment, spec, data, step.hints);
 }
 
-void Scheduler::Grant(Step& step, Worker& worker, const std::string& reason) {
+void Scheduler::Grant(Step& step, const Placed& placed) {
   Lease lease{step.key, ++state_.last_epoch};
-  step.hold = Hold{.epoch = lease.epoch, .worker = worker.name, .confirmed = now_.monotonic, .reason = reason,
-                   .granted = now_.monotonic, .share = step.queued->share};
+  step.hold = Hold{.epoch = lease.epoch, .members = {}, .reason = placed.reason, .granted = now_.monotonic, .share = step.queued->share};
+  for (const std::string& name : placed.workers) step.hold->members.push_back({.worker = name, .confirmed = now_.monotonic});
   ++state_.shares[step.queued->share].held;
   if (!step.past) step.past = Past{};
   step.past->progress = JsonText();
   step.past->attempts.push_back({.key = step.key,
                                  .epoch = lease.epoch,
                                  .attempt = static_cast<int>(step.attempts().size()) + 1,
-                                 .worker = worker.name,
+                                 .worker = LinesOf(placed.workers),
                                  .started_ms = now_.wall.ms,
                                  .outcome = "running"});
   Write(step.attempts().back());
   Move(step, StepState::kRunning);
   state_.running.insert(step.key);
-  SetLease(worker, lease);
-  std::string text = "started on " + worker.name;
+  std::string text = "started on " + NamesOf(placed.workers);
   if (step.attempts().size() > 1) text += ", attempt " + std::to_string(step.attempts().size());
   if (step.snapshot) text += ", from its snapshot" + PositionText(step.snapshot->position);
   NoteForAll(step, "info", text);
-  Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts().size()), AssignmentOf(step)});
+  for (size_t rank = 0; rank < placed.workers.size(); ++rank) {
+    Worker& worker = state_.workers.at(placed.workers[rank]);
+    SetLease(worker, lease);
+    Say(worker.peer, pare::Grant{lease, static_cast<int>(step.attempts().size()), AssignmentOf(step, static_cast<int>(rank))});
+  }
 }
 
 void Scheduler::RevokeLease(Step& step, bool keep, const std::string& reason) {
@@ -224,17 +257,25 @@ void Scheduler::RevokeLease(Step& step, bool keep, const std::string& reason) {
   hold.revoked = keep;
   revoked_.insert(step.key);
   hold.revoked_at = now_.monotonic;
-  auto worker = state_.workers.find(hold.worker);
-  if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{step.key, hold.epoch}, keep, reason});
+  SayRevoke(step, reason);
+}
+
+// One snapshot is enough: to keep it, the first of a gang is asked, and its word ends the attempt for all.
+void Scheduler::SayRevoke(const Step& step, const std::string& reason) {
+  const Hold& hold = *step.hold;
+  size_t asked = *hold.revoked ? 1 : hold.members.size();
+  for (size_t rank = 0; rank < asked; ++rank) {
+    auto worker = state_.workers.find(hold.members[rank].worker);
+    if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{step.key, hold.epoch}, *hold.revoked, reason});
+  }
 }
 
 void Scheduler::RepeatRevokes() {
   for (const StepKey& key : revoked_) {
-    Hold& hold = *state_.steps.at(key).hold;
-    if (now_.monotonic - hold.revoked_at < std::max(kRevokeInterval, config_.heartbeat)) continue;
-    hold.revoked_at = now_.monotonic;
-    auto worker = state_.workers.find(hold.worker);
-    if (worker != state_.workers.end()) Say(worker->second.peer, Revoke{{key, hold.epoch}, *hold.revoked, "asked again"});
+    Step& step = state_.steps.at(key);
+    if (now_.monotonic - step.hold->revoked_at < std::max(kRevokeInterval, config_.heartbeat)) continue;
+    step.hold->revoked_at = now_.monotonic;
+    SayRevoke(step, "asked again");
   }
 }
 
@@ -248,6 +289,14 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   attempt.ended_ms = now_.wall.ms;
   attempt.busy_ms = busy_ms;
   Write(attempt);
+  Lease lease{step.key, step.hold->epoch};
+  bool told = step.hold->revoked == false;  // all of them, to drop it
+  for (const Member& member : step.hold->members) {
+    auto worker = state_.workers.find(member.worker);
+    bool busy = worker != state_.workers.end() && worker->second.lease == lease;
+    // It keeps the lease until it says that it has stopped.
+    if (busy && step.hold->gang() && !told) Say(worker->second.peer, Revoke{lease, false, "the attempt of its gang has ended: " + outcome});
+  }
   state_.running.erase(step.key);
   revoked_.erase(step.key);
   Share& share = state_.shares[step.hold->share];
@@ -256,8 +305,8 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   step.hold.reset();
 }
 
-void Scheduler::LoseLease(Step& step, const std::string& message, bool arrived) {
-  auto worker = state_.workers.find(step.hold->worker);
+void Scheduler::LoseLease(Step& step, const std::string& gone, const std::string& message, bool arrived) {
+  auto worker = state_.workers.find(gone);
   if (worker != state_.workers.end() && worker->second.lease == Lease{step.key, step.hold->epoch}) SetLease(worker->second, {});
   ++state_.counters.leases_lost;
   EndAttempt(step, "lost", "worker_lost", message, 0);

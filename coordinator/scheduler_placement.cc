@@ -4,6 +4,7 @@
 #include "common/check.h"
 #include "common/plural.h"
 #include "coordinator/scheduler.h"
+#include "worker/step_runner.h"
 
 namespace pare::coordinator {
 namespace {
@@ -22,6 +23,32 @@ std::map<std::string, size_t> HoldersOf(const State& state, const Step& step, co
     }
   }
   return held;
+}
+
+// How many workers may run the step together. Alone after a gang that broke: whatever breaks gangs here, such as hosts that do not
+// reach each other, does not hold the step up for ever.
+int64_t LargestGang(const Step& step) {
+  if (!step.attempts().empty()) {
+    const storage::AttemptRow& last = step.attempts().back();
+    bool asked = last.outcome == "released" && last.message.empty();
+    if (!asked && WorkersOf(last).size() > 1) return 1;
+  }
+  return std::clamp<int64_t>(IntegerOf(FieldOf(step.hints.text(), "gang")).value_or(1), 1, worker::kMaxGangSize);
+}
+
+Placed WithGang(const State& state, const Step& step, Placed placed) {
+  int64_t largest = LargestGang(step);
+  if (largest == 1) return placed;
+  std::string device = DeviceClassOf(*step.device);
+  const std::set<std::string>& idle = state.idle.at(device);
+  auto queue = state.ready.find(device);
+  size_t ready = queue == state.ready.end() ? 1 : std::max<size_t>(queue->second.size, 1);
+  size_t size = std::min(static_cast<size_t>(largest), std::max<size_t>(idle.size() / ready, 1));
+  for (auto name = idle.begin(); placed.workers.size() < size; ++name) {
+    if (*name != placed.workers.front()) placed.workers.push_back(*name);
+  }
+  if (size > 1) placed.reason += "; in a gang of " + std::to_string(size) + ", as other workers would idle";
+  return placed;
 }
 
 // Any job that has the step, for its name.
@@ -69,6 +96,12 @@ Decision ExplainReady(const State& state, const Step& step, Now now) {
   return decision;
 }
 
+std::vector<std::string> MembersOf(const Hold& hold) {
+  std::vector<std::string> names;
+  for (const Member& member : hold.members) names.push_back(member.worker);
+  return names;
+}
+
 // What helps a step that failed for good.
 std::string AdviceOn(const std::string& error_class) {
   if (FailsAgain(error_class)) {
@@ -102,11 +135,11 @@ Decision Decide(const State& state, const Step& step) {
     return NotNow{"all " + Plural(static_cast<size_t>(fitting), "worker") + " with device " + *step.device + " are busy", {}};
   }
   const std::string& first = *idle->second.begin();
-  if (step.inputs.empty()) return Placed{first, "first idle worker"};
+  if (step.inputs.empty()) return WithGang(state, step, {{first}, "first idle worker"});
   auto held = HoldersOf(state, step, idle->second);
   auto best = std::max_element(held.begin(), held.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  if (best == held.end()) return Placed{first, "first idle worker; none holds its inputs"};
-  return Placed{best->first, "holds " + std::to_string(best->second) + " of its " + Plural(step.inputs.size(), "input") + " in memory"};
+  if (best == held.end()) return WithGang(state, step, {{first}, "first idle worker; none holds its inputs"});
+  return WithGang(state, step, {{best->first}, "holds " + std::to_string(best->second) + " of its " + Plural(step.inputs.size(), "input") + " in memory"});
 }
 
 Decision Explain(const State& state, const Step& step, Now now) {
@@ -114,7 +147,7 @@ Decision Explain(const State& state, const Step& step, Now now) {
     case StepState::kReady:
       return ExplainReady(state, step, now);
     case StepState::kRunning:
-      return Placed{step.hold->worker, "running on " + step.hold->worker + ", attempt " + std::to_string(step.attempts().size()) + ": " +
+      return Placed{MembersOf(*step.hold), "running on " + NamesOf(MembersOf(*step.hold)) + ", attempt " + std::to_string(step.attempts().size()) + ": " +
                                            (step.hold->reason.empty() ? "it came back with the step after a restart" : step.hold->reason) +
                                            (step.hold->revoked ? "; asked to give it back" : "")};
     case StepState::kWaiting: {
@@ -150,7 +183,7 @@ void Scheduler::Place() {
       Decision decision = Decide(state_, step);
       const auto* placed = std::get_if<Placed>(&decision);
       CHECK(placed != nullptr);
-      Grant(step, state_.workers.at(placed->worker), placed->reason);
+      Grant(step, *placed);
     }
   }
 }

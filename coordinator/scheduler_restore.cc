@@ -180,8 +180,8 @@ void Scheduler::RestoreHold(Step& step, int64_t newest_point) {
     return Write(attempt);
   }
   size_t share = state_.jobs.at(*step.wanted_by.begin()).share;
-  step.hold = Hold{.epoch = attempt.epoch, .worker = attempt.worker, .confirmed = now_.monotonic,
-                   .newest_point = newest_point, .granted = now_.monotonic, .share = share, .seen = true};
+  step.hold = Hold{.epoch = attempt.epoch, .members = {}, .newest_point = newest_point, .granted = now_.monotonic, .share = share};
+  for (const std::string& name : WorkersOf(attempt)) step.hold->members.push_back({.worker = name, .confirmed = now_.monotonic, .seen = true});
   ++state_.shares[share].held;
   state_.running.insert(step.key);
   step.state = StepState::kRunning;

@@ -64,7 +64,7 @@ void Scheduler::Finish(Step& step, const Digest& artifact, const JsonText& manif
   std::string text = "done";
   if (!step.local && !step.attempts().empty()) {
     const storage::AttemptRow& attempt = step.attempts().back();
-    text += " on " + attempt.worker + " in " + Seconds(attempt.busy_ms);
+    text += " on " + NamesOf(WorkersOf(attempt)) + " in " + Seconds(attempt.busy_ms);
   }
   NoteForAll(step, "info", text);
   TellJobs(step);

@@ -14,6 +14,9 @@ Worker* Scheduler::WorkerAt(const PeerId& peer) {
 
 void Scheduler::OnAgent(const PeerId& peer, const Hello& hello) {
   auto refuse = [&](ErrorCode code, std::string why) { Say(peer, Refused{std::string(ToString(code)), std::move(why)}); };
+  if (std::any_of(hello.worker.begin(), hello.worker.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; })) {
+    return refuse(ErrorCode::kInvalid, "a worker's name has no control characters");
+  }
   if (hello.pare_version != kPareVersion) {
     return refuse(ErrorCode::kVersion, "worker " + hello.worker + " is of version " + hello.pare_version + ", the coordinator of version " +
                                            std::string(kPareVersion) + ": both must be the same");
@@ -58,7 +61,9 @@ void Scheduler::OnAgent(const PeerId& peer, const Heartbeat& heartbeat) {
   if (worker == nullptr || worker->name != heartbeat.worker) {
     // After a restart of the coordinator: the lease lives on while the agent finds out that it has to say Hello.
     for (const Lease& lease : heartbeat.running) {
-      if (Step* step = Held(lease)) Confirm(*step->hold);
+      Step* step = Held(lease);
+      Member* member = step == nullptr ? nullptr : step->hold->Find(heartbeat.worker);
+      if (member != nullptr) Confirm(*member);
     }
     return OnUnknownPeer(peer);
   }
@@ -77,12 +82,12 @@ void Scheduler::Listen(Worker& worker, const std::vector<Lease>& running, std::v
   bool lists_its_own = false;
   for (const Lease& lease : running) {
     Step* step = Held(lease);
-    if (step == nullptr) {
+    Member* member = step == nullptr ? nullptr : step->hold->Find(worker.name);
+    if (member == nullptr) {
       stale->push_back(lease);
       continue;
     }
-    Confirm(*step->hold);
-    step->hold->worker = worker.name;
+    Confirm(*member);
     SetLease(worker, lease);
     lists_its_own = true;
   }
@@ -96,7 +101,7 @@ std::optional<Lease> Scheduler::HoldOf(const std::string& worker) const {
   std::optional<Lease> newest;
   for (const StepKey& key : state_.running) {
     const Hold& hold = *state_.steps.at(key).hold;
-    if (hold.worker == worker && (!newest || hold.epoch > newest->epoch)) newest = Lease{key, hold.epoch};
+    if (hold.Find(worker) != nullptr && (!newest || hold.epoch > newest->epoch)) newest = Lease{key, hold.epoch};
   }
   return newest;
 }
@@ -166,7 +171,7 @@ void Scheduler::OnUnknownPeer(const PeerId& peer) {
 void Scheduler::RemoveWorker(const std::string& name, const std::string& reason) {
   for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) {
     Step& step = state_.steps.at(key);
-    if (step.hold->worker == name) LoseLease(step, reason);
+    if (step.hold->Find(name) != nullptr) LoseLease(step, name, reason);
   }
   auto it = state_.workers.find(name);
   if (it == state_.workers.end()) return;
@@ -177,22 +182,25 @@ void Scheduler::RemoveWorker(const std::string& name, const std::string& reason)
   state_.workers.erase(it);
 }
 
+// The first silent one of a gang is enough.
+void Scheduler::ExpireSilent(Step& step) {
+  auto silent = std::find_if(step.hold->members.begin(), step.hold->members.end(),
+                             [this](const Member& member) { return now_.monotonic - member.confirmed >= config_.lease_timeout; });
+  if (silent == step.hold->members.end()) return;
+  Member member = *silent;
+  auto worker = state_.workers.find(member.worker);
+  bool connected = worker != state_.workers.end() && now_.monotonic - worker->second.heard < config_.lease_timeout;
+  std::string who = "worker " + member.worker;
+  if (connected) {
+    LoseLease(step, member.worker, who + (member.seen ? " does not have the step any more" : " did not get the step"), member.seen);
+  } else {
+    LoseLease(step, member.worker, "no word from " + who + " for " + std::to_string((now_.monotonic - member.confirmed).count()) + " ms");
+  }
+}
+
 void Scheduler::ExpireSilent() {
   if (now_.monotonic < calm_until_) return;
-  for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) {
-    Step& step = state_.steps.at(key);
-    Millis silence = now_.monotonic - step.hold->confirmed;
-    if (silence < config_.lease_timeout) continue;
-    bool connected = state_.workers.count(step.hold->worker) != 0 &&
-                     now_.monotonic - state_.workers.at(step.hold->worker).heard < config_.lease_timeout;
-    std::string who = "worker " + step.hold->worker;
-    if (connected) {
-      bool arrived = step.hold->seen;
-      LoseLease(step, who + (arrived ? " does not have the step any more" : " did not get the step"), arrived);
-    } else {
-      LoseLease(step, "no word from " + who + " for " + std::to_string(silence.count()) + " ms");
-    }
-  }
+  for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) ExpireSilent(state_.steps.at(key));
   std::vector<std::string> silent;
   for (const auto& [name, worker] : state_.workers) {
     if (now_.monotonic - worker.heard >= config_.lease_timeout) silent.push_back(name);
@@ -200,7 +208,9 @@ void Scheduler::ExpireSilent() {
   for (const std::string& name : silent) RemoveWorker(name, "no word from it");
   // Whoever is heard from later is silent for too long later still, so nobody need be looked at before this moment.
   calm_until_ = now_.monotonic + config_.lease_timeout;
-  for (const StepKey& key : state_.running) calm_until_ = std::min(calm_until_, state_.steps.at(key).hold->confirmed + config_.lease_timeout);
+  for (const StepKey& key : state_.running) {
+    for (const Member& member : state_.steps.at(key).hold->members) calm_until_ = std::min(calm_until_, member.confirmed + config_.lease_timeout);
+  }
   for (const auto& [name, worker] : state_.workers) calm_until_ = std::min(calm_until_, worker.heard + config_.lease_timeout);
 }
 
@@ -210,8 +220,7 @@ void Scheduler::ForgiveOwnAbsence() {
   Millis away = now_.monotonic - *last_tick_;
   if (away <= config_.lease_timeout / 2) return;
   for (const StepKey& key : state_.running) {
-    Hold& hold = *state_.steps.at(key).hold;
-    hold.confirmed = std::min(now_.monotonic, hold.confirmed + away);
+    for (Member& member : state_.steps.at(key).hold->members) member.confirmed = std::min(now_.monotonic, member.confirmed + away);
   }
   for (auto& [name, worker] : state_.workers) worker.heard = std::min(now_.monotonic, worker.heard + away);
 }

@@ -98,14 +98,27 @@ Result<const Job*> State::FindJob(std::string_view text) const {
   return found;
 }
 
-void ReadyQueue::Insert(size_t share, const QueueRank& rank) { levels[rank.minus_priority][share].insert(rank); }
+Member* Hold::Find(const std::string& name) {
+  auto member = std::find_if(members.begin(), members.end(), [&](const Member& m) { return m.worker == name; });
+  return member == members.end() ? nullptr : &*member;
+}
+
+const Member* Hold::Find(const std::string& name) const { return const_cast<Hold*>(this)->Find(name); }
+
+bool Hold::prepared() const {
+  return std::none_of(members.begin(), members.end(), [](const Member& m) { return m.endpoint.empty(); });
+}
+
+void ReadyQueue::Insert(size_t share, const QueueRank& rank) {
+  if (levels[rank.minus_priority][share].insert(rank).second) ++size;
+}
 
 void ReadyQueue::Erase(size_t share, const QueueRank& rank) {
   auto level = levels.find(rank.minus_priority);
   if (level == levels.end()) return;
   auto steps = level->second.find(share);
   if (steps == level->second.end()) return;
-  steps->second.erase(rank);
+  size -= steps->second.erase(rank);
   if (steps->second.empty()) level->second.erase(steps);
   if (level->second.empty()) levels.erase(level);
 }
@@ -135,6 +148,26 @@ const ArtifactRecord* State::ArtifactOf(const StepKey& key) const {
   if (step == nullptr || step->artifact.is_none()) return nullptr;
   auto it = artifacts.find(step->artifact);
   return it == artifacts.end() ? nullptr : &it->second;
+}
+
+std::vector<std::string> WorkersOf(const storage::AttemptRow& row) {
+  std::vector<std::string> names;
+  for (size_t begin = 0, end = 0; end != std::string::npos; begin = end + 1) {
+    end = row.worker.find('\n', begin);
+    names.push_back(row.worker.substr(begin, end == std::string::npos ? end : end - begin));
+  }
+  return names;
+}
+
+std::string LinesOf(const std::vector<std::string>& workers) {
+  std::string lines;
+  for (const std::string& name : workers) lines += (lines.empty() ? "" : "\n") + name;
+  return lines;
+}
+
+std::string NamesOf(const std::vector<std::string>& workers) {
+  if (workers.size() == 1) return workers[0];
+  return workers[0] + " and " + (workers.size() == 2 ? workers[1] : std::to_string(workers.size() - 1) + " others");
 }
 
 std::string ClipText(std::string text) {

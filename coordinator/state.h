@@ -42,20 +42,33 @@ std::string_view ToString(StepState state);
 std::optional<JobState> JobStateOf(std::string_view text);
 std::optional<StepState> StepStateOf(std::string_view text);
 
-// The present hold of a worker on a step. A lease expires when nothing has confirmed it for the lease timeout: neither a
-// heartbeat that lists it nor any message that carries it. So a grant that got lost, an agent that died and an agent
-// that forgot are one case.
-struct Hold {
-  int64_t epoch = 0;
+// A worker under a lease.
+struct Member {
   std::string worker;
   Millis confirmed{0};
+  bool seen = false;     // it has confirmed the lease: the grant arrived
+  std::string endpoint;  // of its runner, when it waits for the others of its gang
+};
+
+// The present hold on a step: of one worker, or of a gang that runs it together under one lease. A lease expires when nothing has
+// confirmed it for the lease timeout, for any of its members: neither a heartbeat that lists it nor any message that
+// carries it. So a grant that got lost, an agent that died and an agent that forgot are one case, and a gang is whole or
+// not at all.
+struct Hold {
+  int64_t epoch = 0;
+  std::vector<Member> members;  // by rank; the first one reports progress and takes the snapshots
   int64_t newest_point = 0;  // sequence of the newest metric point
   std::optional<bool> revoked;  // Revoke was sent, with this `keep`
   Millis revoked_at{0};
   std::string reason;  // why it was placed there
   Millis granted{0};   // or the restart
   size_t share = 0;    // of the user that it counts for: index into State::shares
-  bool seen = false;   // the worker has confirmed it: it arrived
+
+  const std::string& worker() const { return members.front().worker; }
+  bool gang() const { return members.size() > 1; }
+  Member* Find(const std::string& name);  // null: not one of them
+  const Member* Find(const std::string& name) const;
+  bool prepared() const;  // every member's runner waits, or has begun
 };
 
 // Where a ready step stands in the queue: smaller is served first.
@@ -88,6 +101,7 @@ struct Share {
 // the one who used the least time, then the oldest; the user's own steps by rank.
 struct ReadyQueue {
   std::map<int64_t, std::map<size_t, std::set<QueueRank>>> levels;  // by −priority, then share
+  size_t size = 0;
   bool empty() const { return levels.empty(); }
   void Insert(size_t share, const QueueRank& rank);
   void Erase(size_t share, const QueueRank& rank);
@@ -260,6 +274,12 @@ struct State {
   bool AwaitsPlan(const Step& step) const;
   const ArtifactRecord* ArtifactOf(const StepKey& key) const;  // null unless done
 };
+
+// The worker of an attempt's row, or its gang by rank; never empty.
+std::vector<std::string> WorkersOf(const storage::AttemptRow& row);
+std::string LinesOf(const std::vector<std::string>& workers);  // for the row
+// For people: "w1", "w1 and w2", "w1 and 3 others".
+std::string NamesOf(const std::vector<std::string>& workers);
 
 // At most kMaxMessageChars bytes, never cutting a character in two.
 std::string ClipText(std::string text);

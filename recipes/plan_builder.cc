@@ -81,6 +81,14 @@ PlannedStep PlanBuilder::Make(std::string name, std::string variant, std::string
   step.spec = {std::move(kind), std::move(params), std::move(inputs), reads_data ? data_ : JsonText(), seed.value_or(plan_.seed), plan_.device};
   step.Seal();
   step.hints = plan_.hints;
+  // More workers than shards would have nothing to compute, and what does not train has none.
+  const Json& resolved = step.spec.params;
+  int64_t gang = std::min(tree_.value("gang", int64_t{1}), (resolved.contains("train") ? resolved["train"] : resolved).value("shards", int64_t{1}));
+  if (gang > 1) {
+    Json hints = plan_.hints.Tree();
+    hints["gang"] = gang;
+    step.hints = std::move(hints);
+  }
   return step;
 }
 

@@ -24,6 +24,7 @@ constexpr Field kFields[] = {
     {"recipe", "data", "section", "", 0, 0, "", "", "the samples", "{dataset: fashion-mnist, validation: 5000}"},
     {"recipe", "train", "section", "", 0, 0, "", "", "how the dense baseline is trained; omit it when model.weights is given", "{epochs: 20}"},
     {"recipe", "snapshot", "section", "{}", 0, 0, "", "", "how often running steps save their state; changes no result", "{every_epochs: 1}"},
+    {"recipe", "gang", "integer", "", 1, 64, "", "workers", "how many workers may run one step of training together, where they would idle otherwise; absent: one. Changes no result", "4"},
     {"recipe", "goal", "section", "{}", 0, 0, "", "", "what the promoted candidate must fulfil", "{max_accuracy_drop: 0.5, minimize: bytes}"},
     {"recipe", "keep", "section", "{}", 0, 0, "", "", "which checkpoints stay when the job is finished; changes no result", "{policy: best, count: 3}"},
     {"recipe", "variants", "section", "{}", 0, 0, "", "", "named chains of steps, each starting from the baseline", "{one-shot: [{prune: {sparsity: 0.9}}]}"},

@@ -59,7 +59,7 @@ struct AttemptRow {
   StepKey key;        // (key)
   int64_t epoch = 0;  // (key) fencing token: grows with every grant of any step
   int attempt = 0;    // 1, 2, … of this step
-  std::string worker;
+  std::string worker;  // its name; of a gang one a line, by rank
   int64_t started_ms = 0;
   int64_t ended_ms = 0;  // 0: in progress
   int64_t busy_ms = 0;   // time that the runner itself worked

@@ -80,19 +80,21 @@ template <> Progress AnyOf<2>() {
 template <> SnapshotTaken AnyOf<3>() { return {AnyLease(), AnyCount(), AnyId<Digest>(), AnyJson()}; }
 template <> StepFinished AnyOf<4>() { return {AnyLease(), AnyId<Digest>(), AnyJson(), AnyCount()}; }
 template <> StepAborted AnyOf<5>() { return {AnyLease(), AnyText(), AnyText(), AnyCount()}; }
-template <> Released AnyOf<6>() { return {AnyLease(), AnyId<Digest>(), AnyJson(), AnyCount()}; }
-template <> Goodbye AnyOf<7>() { return {AnyText()}; }
-template <> Welcome AnyOf<8>() {
+template <> Prepared AnyOf<6>() { return {AnyLease(), AnyText()}; }
+template <> Released AnyOf<7>() { return {AnyLease(), AnyId<Digest>(), AnyJson(), AnyCount()}; }
+template <> Goodbye AnyOf<8>() { return {AnyText()}; }
+template <> Welcome AnyOf<9>() {
   return {AnyCount(), AnyCount(), AnyText(), AnyText(), AnyText(), Several<Lease>(3, AnyLease)};
 }
-template <> Refused AnyOf<9>() { return {AnyText(), AnyText()}; }
-template <> Grant AnyOf<10>() { return {AnyLease(), *rc::gen::inRange(0, 100), AnyJson()}; }
-template <> Revoke AnyOf<11>() { return {AnyLease(), *rc::gen::arbitrary<bool>(), AnyText()}; }
-template <> Ack AnyOf<12>() { return {AnyLease(), AnyText(), AnyCount()}; }
-template <> Stale AnyOf<13>() { return {AnyLease(), AnyText()}; }
-template <> Shutdown AnyOf<14>() { return {AnyText()}; }
-template <> Request AnyOf<15>() { return {AnyCount(), AnyText(), AnyObject()}; }
-template <> Reply AnyOf<16>() {
+template <> Refused AnyOf<10>() { return {AnyText(), AnyText()}; }
+template <> Grant AnyOf<11>() { return {AnyLease(), *rc::gen::inRange(0, 100), AnyJson()}; }
+template <> Commit AnyOf<12>() { return {AnyLease(), Several<std::string>(3, AnyText)}; }
+template <> Revoke AnyOf<13>() { return {AnyLease(), *rc::gen::arbitrary<bool>(), AnyText()}; }
+template <> Ack AnyOf<14>() { return {AnyLease(), AnyText(), AnyCount()}; }
+template <> Stale AnyOf<15>() { return {AnyLease(), AnyText()}; }
+template <> Shutdown AnyOf<16>() { return {AnyText()}; }
+template <> Request AnyOf<17>() { return {AnyCount(), AnyText(), AnyObject()}; }
+template <> Reply AnyOf<18>() {
   if (*rc::gen::arbitrary<bool>()) return {AnyCount(), true, AnyJson(), "", ""};
   return {AnyCount(), false, Json(), AnyText(), AnyText()};
 }

@@ -52,11 +52,12 @@ void Oracle::Expect(const recipes::ResolvedRecipe& recipe) {
 
 void Oracle::Arrives(const PeerId& peer, bool to_server, std::string_view bytes, const State* state) {
   std::string_view type = TypeIn(bytes);
-  bool report = type == "step_finished" || type == "step_aborted" || type == "released" || type == "snapshot_taken";
+  bool report = type == "prepared" || type == "step_finished" || type == "step_aborted" || type == "released" || type == "snapshot_taken";
   bool answer = (type == "ack" && !IsHeartbeatAck(bytes)) || type == "stale" || type == "welcome";
   if (!(to_server ? report : answer)) return;
   auto message = Decode(bytes);
   if (!message.ok()) return Fail("a message does not decode: " + message.error().message);
+  if (auto* m = std::get_if<Prepared>(&*message)) prepared_[m->lease].insert(peer);
   if (auto* m = std::get_if<StepFinished>(&*message)) Reported(m->lease, peer);
   if (auto* m = std::get_if<StepAborted>(&*message)) Reported(m->lease, peer);
   if (auto* m = std::get_if<Released>(&*message)) Reported(m->lease, peer);
@@ -100,11 +101,12 @@ void Oracle::Answered(const Lease& lease) {
 void Oracle::CoordinatorSends(const PeerId& peer, std::string_view bytes, const State& state) {
   std::string_view type = TypeIn(bytes);
   if (type == "stale") ++stale_sent_;
-  if (type != "grant" && (type != "ack" || IsHeartbeatAck(bytes))) return;
+  if (type != "grant" && type != "commit" && (type != "ack" || IsHeartbeatAck(bytes))) return;
   auto message = Decode(bytes);
   if (!message.ok()) return Fail("the coordinator sends what does not decode: " + message.error().message);
   if (auto* m = std::get_if<Ack>(&*message)) OnAck(peer, *m, state);
   if (auto* m = std::get_if<Grant>(&*message)) OnGrant(peer, *m, state);
+  if (auto* m = std::get_if<Commit>(&*message)) OnCommit(*m, state);
 }
 
 void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
@@ -112,7 +114,7 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
   if (step == nullptr) return Fail("an acknowledgement of a step that does not exist");
   std::string name = "step " + ack.lease.step.brief() + " (lease " + std::to_string(ack.lease.epoch) + ")";
   auto granted = granted_.find(ack.lease);
-  if (granted != granted_.end() && granted->second != peer) return Fail(name + " of " + granted->second + " is acknowledged to " + peer);
+  if (granted != granted_.end() && granted->second.count(peer) == 0) return Fail(name + " of " + *granted->second.begin() + " is acknowledged to " + peer);
   if (ack.of == "step_finished") {
     auto attempt = std::find_if(step->attempts().begin(), step->attempts().end(), [&](const auto& a) { return a.epoch == ack.lease.epoch; });
     if (attempt == step->attempts().end() || attempt->outcome != "done") {
@@ -133,15 +135,17 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
 
 void Oracle::OnGrant(const PeerId& peer, const Grant& grant, const State& state) {
   std::string name = "grant of step " + grant.lease.step.brief() + " (lease " + std::to_string(grant.lease.epoch) + ") to " + peer;
-  if (grant.lease.epoch <= newest_epoch_) Fail(name + ": its epoch is not newer than " + std::to_string(newest_epoch_));
+  bool of_gang = grant.lease.epoch == newest_epoch_ && granted_.count(grant.lease) != 0;
+  if (grant.lease.epoch <= newest_epoch_ && !of_gang) Fail(name + ": its epoch is not newer than " + std::to_string(newest_epoch_));
   newest_epoch_ = grant.lease.epoch;
-  granted_[grant.lease] = peer;
+  if (!granted_[grant.lease].insert(peer).second) Fail(name + ": it is given to the same worker twice");
   const Step* step = state.FindStep(grant.lease.step);
   if (step == nullptr || !step->hold || step->hold->epoch != grant.lease.epoch) return Fail(name + ": the step is not held under it");
   bool wanted = std::any_of(step->wanted_by.begin(), step->wanted_by.end(), [&](const std::string& id) { return state.jobs.at(id).state == coordinator::JobState::kRunning; });
   if (!wanted) Fail(name + ": no running job wants it");
   auto assignment = worker::AssignmentFromText(grant.assignment);
   if (!assignment.ok()) return Fail(name + ": " + assignment.error().message);
+  if (assignment->gang.size != static_cast<int>(step->hold->members.size())) Fail(name + ": its gang is of another size");
   if (assignment->inputs.size() != step->inputs.size()) Fail(name + ": inputs are missing");
   for (const auto& [role, input] : step->inputs) {
     auto expected = expected_.find(input);
@@ -150,6 +154,15 @@ void Oracle::OnGrant(const PeerId& peer, const Grant& grant, const State& state)
       Fail(name + ": input " + role + " is not what the step before it leaves");
     }
   }
+}
+
+void Oracle::OnCommit(const Commit& commit, const State& state) {
+  std::string name = "commit of step " + commit.lease.step.brief() + " (lease " + std::to_string(commit.lease.epoch) + ")";
+  const Step* step = state.FindStep(commit.lease.step);
+  bool held = step != nullptr && step->hold && step->hold->epoch == commit.lease.epoch;
+  // It may have been taken back in the same turn.
+  if (held && commit.endpoints.size() != step->hold->members.size()) Fail(name + ": it has not the endpoints of its gang");
+  if (prepared_[commit.lease].size() < commit.endpoints.size()) Fail(name + ": not all of its gang are prepared");
 }
 
 // ---- after every turn ----
@@ -199,10 +212,24 @@ void Oracle::CheckSteps(const State& state) {
     if (!step.hold) continue;
     ++held[step.hold->share];
     // A hold from before a restart has no reason: its worker may be known to have ended it.
-    if (!step.hold->reason.empty() && ++granted_now[step.hold->worker] > 1) Fail("worker " + step.hold->worker + " was given two steps at once");
+    if (step.hold->reason.empty()) continue;
+    CheckGang(state, step);
+    for (const coordinator::Member& member : step.hold->members) {
+      if (++granted_now[member.worker] > 1) Fail("worker " + member.worker + " was given two steps at once");
+    }
   }
   for (size_t i = 0; i < state.shares.size(); ++i) {
     if (state.shares[i].held != held[i]) Fail("the share of " + state.shares[i].user + " miscounts its leases");
+  }
+}
+
+// Whole or not at all: while one of its workers holds the lease, all do.
+void Oracle::CheckGang(const State& state, const Step& step) {
+  for (const coordinator::Member& member : step.hold->members) {
+    auto worker = state.workers.find(member.worker);
+    if (worker == state.workers.end() || worker->second.lease != Lease{step.key, step.hold->epoch}) {
+      Fail("step " + step.key.brief() + " goes on without " + member.worker + ", which was given it");
+    }
   }
 }
 

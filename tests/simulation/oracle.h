@@ -56,8 +56,10 @@ class Oracle {
   void CheckInStore(const coordinator::State& state, const StepKey& key, const std::string& whose);
   void OnAck(const PeerId& peer, const Ack& ack, const coordinator::State& state);
   void OnGrant(const PeerId& peer, const Grant& grant, const coordinator::State& state);
+  void OnCommit(const Commit& commit, const coordinator::State& state);
   void CheckSteps(const coordinator::State& state);
   void CheckStep(const coordinator::State& state, const coordinator::Step& step);
+  void CheckGang(const coordinator::State& state, const coordinator::Step& step);
   void CheckFacts(const coordinator::State& state);
   void CheckCounters(const coordinator::State& state);
   void CheckPlacement(const coordinator::State& state);
@@ -82,7 +84,8 @@ class Oracle {
   std::map<Lease, int64_t> points_;
 
   // Under way.
-  std::map<Lease, PeerId> granted_;
+  std::map<Lease, std::set<PeerId>> granted_;
+  std::map<Lease, std::set<PeerId>> prepared_;  // of gangs: whose word arrived at the coordinator
   std::map<Lease, PeerId> unanswered_;       // ends of leases that arrived at the coordinator
   std::set<Lease> answered_;                 // … whose answer arrived at the agent
   std::set<PeerId> dead_;

@@ -77,8 +77,8 @@ plant(snapshot_not_written coordinator/scheduler_leases.cc
 
 plant(one_step_a_turn coordinator/scheduler_placement.cc
   "a turn places one step, whoever idles"
-  [==[Grant(step, state_.workers.at(placed->worker), placed->reason);]==]
-  [==[Grant(step, state_.workers.at(placed->worker), placed->reason);
+  [==[Grant(step, *placed);]==]
+  [==[Grant(step, *placed);
       if (PLANTED) break;]==])
 
 plant(leases_are_miscounted coordinator/scheduler_leases.cc
@@ -111,3 +111,14 @@ plant(gc_removes_before_the_marks coordinator/collect.cc
   [==[  Apply(ArtifactsCollected{plan.artifacts});]==]
   [==[  if (PLANTED) (void)removal->Remove(plan);
   Apply(ArtifactsCollected{plan.artifacts});]==])
+
+plant(gang_begins_early coordinator/scheduler_leases.cc
+  "a gang begins before all of its workers are prepared"
+  [==[  if (!hold.prepared()) return;]==]
+  [==[  if (!hold.prepared() && !PLANTED) return;]==])
+
+plant(gang_goes_on_without_one coordinator/scheduler_workers.cc
+  "a worker that is gone is taken out of its gang, which goes on"
+  [==[    if (step.hold->Find(name) != nullptr) LoseLease(step, name, reason);]==]
+  [==[    if (PLANTED && step.hold->gang() && step.hold->worker() != name) continue;
+    if (step.hold->Find(name) != nullptr) LoseLease(step, name, reason);]==])

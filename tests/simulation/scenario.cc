@@ -24,7 +24,7 @@ class Draw {
 std::string RecipeOf(Draw& draw, int number) {
   std::string yaml = "version: 1\nname: job" + std::to_string(number) + "\nseed: " + std::to_string(1 + draw.Upto(1)) +
                      "\nmodel: {architecture: mlp, hidden: [8]}\ndata: {dataset: fashion-mnist, validation: 5000}\ntrain: {epochs: " +
-                     std::to_string(3 + draw.Upto(3)) + "}\ngoal: {max_accuracy_drop: 1.0, minimize: bytes}\nvariants:\n";
+                     std::to_string(3 + draw.Upto(3)) + ", batch_size: 256}\ngoal: {max_accuracy_drop: 1.0, minimize: bytes}\nvariants:\n";
   int variants = 1 + draw.Upto(1);
   for (int v = 0; v < variants; ++v) {
     yaml += "  v" + std::to_string(v) + ":\n";
@@ -79,7 +79,10 @@ Scenario ScenarioOf(uint64_t seed) {
   s.requests = draw.Sometimes(8);
   s.hangs = draw.SometimesUpto(0.5);
   s.collections = draw.Sometimes(5);
+  s.gang_breaks = draw.SometimesUpto(0.3);
+  bool gangs = draw.Coin();
   for (PlannedJob& job : s.jobs) {
+    if (gangs) job.recipe += "gang: " + std::to_string(2 + draw.Upto(2)) + "\n";
     static const char* const kKeep[] = {"all", "promoted", "best", "last"};
     int policy = draw.Upto(3);
     if (policy != 0) job.recipe += std::string("keep: {policy: ") + kKeep[policy] + (policy > 1 ? ", count: 1}\n" : "}\n");

@@ -33,6 +33,7 @@ struct Scenario {
   // Of everything else: how many there are until `faults_until`.
   int partitions = 0, worker_kills = 0, runner_kills = 0, coordinator_kills = 0, torn_commits = 0, full_disks = 0, stalls = 0,
       wall_jumps = 0, worker_stops = 0, requests = 0, collections = 0;
+  double gang_breaks = 0;  // probability that the workers of a gang lose each other
   double hangs = 0;  // probability that a dropped step does not end
 };
 

@@ -37,7 +37,7 @@ void OnAbort(int) {
 }
 
 struct Total {
-  int64_t seeds = 0, steps = 0, jobs = 0, given_up = 0, turns = 0, messages = 0, lost = 0, coordinator_starts = 0, worker_starts = 0, attempts_lost = 0, collected = 0;
+  int64_t seeds = 0, steps = 0, jobs = 0, given_up = 0, turns = 0, messages = 0, lost = 0, coordinator_starts = 0, worker_starts = 0, attempts_lost = 0, collected = 0, gangs = 0, broken_gangs = 0;
   double job_hours = 0;
   void Add(const Outcome& o) {
     ++seeds;
@@ -51,11 +51,13 @@ struct Total {
     worker_starts += o.worker_starts;
     attempts_lost += o.lost;
     collected += o.collected;
+    gangs += o.gangs;
+    broken_gangs += o.broken_gangs;
     job_hours += o.job_hours;
   }
   void Add(const Total& o) {
     seeds += o.seeds, steps += o.steps, jobs += o.jobs, given_up += o.given_up, turns += o.turns, messages += o.messages, lost += o.lost;
-    coordinator_starts += o.coordinator_starts, worker_starts += o.worker_starts, attempts_lost += o.attempts_lost, collected += o.collected, job_hours += o.job_hours;
+    coordinator_starts += o.coordinator_starts, worker_starts += o.worker_starts, attempts_lost += o.attempts_lost, collected += o.collected, gangs += o.gangs, broken_gangs += o.broken_gangs, job_hours += o.job_hours;
   }
 };
 
@@ -103,10 +105,11 @@ int RunAll(uint64_t from, uint64_t to, int threads, bool once, bool trace) {
   double seconds = std::max(0.001, static_cast<double>((clock.Monotonic() - begun).count()) / 1000);
   total.With([seconds](const Total& t) {
     std::printf("%.1f s, %.0f job-hours a minute\n", seconds, t.job_hours / seconds * 60);
-    std::printf("%lld runs: %.0f job-hours, %lld jobs (%lld with a step given up), %lld steps, %lld coordinator turns, %lld messages and %lld lost, %lld attempts lost, %lld coordinator and %lld worker starts, %lld blobs collected\n",
+    std::printf("%lld runs: %.0f job-hours, %lld jobs (%lld with a step given up), %lld steps, %lld coordinator turns, %lld messages and %lld lost, %lld attempts lost, %lld coordinator and %lld worker starts, %lld blobs collected, %lld gangs begun and %lld broken\n",
                 static_cast<long long>(t.seeds), t.job_hours, static_cast<long long>(t.jobs), static_cast<long long>(t.given_up), static_cast<long long>(t.steps), static_cast<long long>(t.turns),
                 static_cast<long long>(t.messages), static_cast<long long>(t.lost), static_cast<long long>(t.attempts_lost),
-                static_cast<long long>(t.coordinator_starts), static_cast<long long>(t.worker_starts), static_cast<long long>(t.collected));
+                static_cast<long long>(t.coordinator_starts), static_cast<long long>(t.worker_starts), static_cast<long long>(t.collected),
+                static_cast<long long>(t.gangs), static_cast<long long>(t.broken_gangs));
   });
   if (find && !failed) std::printf("no seed noticed it\n");
   return failed == find ? 0 : 1;

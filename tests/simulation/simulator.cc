@@ -59,6 +59,8 @@ class Simulator {
     outcome_.commits = index_.commits();
     outcome_.network = network_.counts();
     outcome_.collected = blobs_.removed();
+    outcome_.gangs = gangs_.begun();
+    outcome_.broken_gangs = gangs_.broken();
     return std::move(outcome_);
   }
 
@@ -181,7 +183,7 @@ class Simulator {
     Say("worker " + name + " starts");
     ++outcome_.worker_starts;
     pids_.insert(pid);
-    RunnerParts runner{timeline_, scenario_, blobs_, random_, nullptr, [this](const std::string& what) { oracle_.Fail(what); }};
+    RunnerParts runner{timeline_, scenario_, blobs_, random_, gangs_, nullptr, [this](const std::string& what) { oracle_.Fail(what); }};
     workers_[static_cast<size_t>(index)] = {pid, std::make_unique<AgentProcess>(AgentProcess::Parts{network_, runner, [this, index] { KillWorker(index); }}, name)};
   }
 
@@ -317,6 +319,7 @@ class Simulator {
   DiskBlobs blobs_;
   Oracle oracle_;
   Sha256 history_;
+  GangHall gangs_;
   std::unique_ptr<CoordinatorProcess> coordinator_;
   std::vector<std::pair<int64_t, std::unique_ptr<AgentProcess>>> workers_;
   std::unique_ptr<ClientProcess> client_;

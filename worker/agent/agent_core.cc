@@ -102,6 +102,10 @@ void AgentCore::OnMessage(const Grant& grant) {
   BeginPendingStep();
 }
 
+void AgentCore::OnMessage(const Commit& commit) {
+  if (step_ && step_->lease == commit.lease && !step_->silent && outbox_.Acknowledge(commit)) Do(JoinStep{commit.endpoints});
+}
+
 void AgentCore::OnMessage(const Revoke& revoke) {
   if (next_ && next_->lease == revoke.lease) {
     next_.reset();
@@ -137,6 +141,10 @@ void AgentCore::OnRunner(const RunnerReady& ready) {
   failed_launches_ = 0;
   backoff_ = kFirstBackoff;
   BeginPendingStep();
+}
+
+void AgentCore::OnRunner(const StepJoins& joins) {
+  if (step_ && !step_->silent) outbox_.AddPrepared({step_->lease, joins.endpoint});
 }
 
 void AgentCore::OnRunner(const StepProgress& progress) {

@@ -11,6 +11,8 @@
 //     ▲        4 Revoke, Stale, drop ──▶ stopping     (ended: nothing left to say, or the grace period is over)
 //     └──5 done, failed, stopped, runner lost
 //
+// A step of a gang waits in the runner: StepJoins goes to the coordinator as Prepared, its Commit to the runner as Join.
+//
 // 1 sends again all that is unacknowledged. 2 holds everything but Hello back; the runner goes on. 3 a repeated Grant of the
 // same lease is ignored. 4 a pending step ends at once; a dropped one ends without a word (Stale, drop) or with Released
 // (Revoke). 5 the outcome goes to the outbox, which repeats it until it is acknowledged. 8 aborts the step. Failing is
@@ -52,10 +54,11 @@ using AgentEvent = std::variant<Received, RunnerReported, Tick, StopRequested, W
 struct SendMessage { Message message; };
 struct LaunchRunner { RunnerSource source; };
 struct BeginStep { Assignment assignment; };
+struct JoinStep { std::vector<std::string> endpoints; };  // of its gang, by rank
 struct EndStep { bool keep = true; };
 struct EndAgent { bool failed = false; std::string message; };
 struct Note { bool warning = false; std::string text; };  // for the log
-using AgentAction = std::variant<SendMessage, LaunchRunner, BeginStep, EndStep, EndAgent, Note>;
+using AgentAction = std::variant<SendMessage, LaunchRunner, BeginStep, JoinStep, EndStep, EndAgent, Note>;
 
 inline constexpr Millis kFirstHelloInterval{500};
 inline constexpr Millis kLongestHelloInterval{5'000};  // or the heartbeat, if that is longer
@@ -97,6 +100,7 @@ class AgentCore {
   void OnMessage(const Welcome& welcome);
   void OnMessage(const Refused& refused);
   void OnMessage(const Grant& grant);
+  void OnMessage(const Commit& commit);
   void OnMessage(const Revoke& revoke);
   void OnMessage(const Ack& ack) { outbox_.Acknowledge(ack); }
   void OnMessage(const Stale& stale) { Drop(stale.lease, stale.reason); }
@@ -105,6 +109,7 @@ class AgentCore {
   void OnMessage(const T&) { Warn("ignored a message that agents do not receive"); }
   // Runner events.
   void OnRunner(const RunnerReady& ready);
+  void OnRunner(const StepJoins& joins);
   void OnRunner(const StepProgress& progress);
   void OnRunner(const StepSnapshot& snapshot);
   void OnRunner(const StepDone& done);

@@ -116,6 +116,7 @@ void AgentLoop::Perform(const AgentAction& action) {
                  [&](const SendMessage& send) { parts_.transport->Send(Encode(send.message)); },
                  [&](const LaunchRunner& launch) { parts_.runner->Launch(launch.source); },
                  [&](const BeginStep& begin) { parts_.runner->Start(begin.assignment); },
+                 [&](const JoinStep& join) { parts_.runner->Join(join.endpoints); },
                  [&](const EndStep& end) { parts_.runner->Stop(end.keep); },
                  [&](const EndAgent& end) {
                    Log(end.failed ? LogLevel::kError : LogLevel::kInfo, end.message);

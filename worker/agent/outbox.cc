@@ -37,6 +37,16 @@ void Outbox::AddSnapshot(const SnapshotTaken& snapshot) {
 void Outbox::AddEnd(const Lease& lease, Message end) {
   Item& item = items_[lease];
   if (!item.end) item.end = std::move(end);
+  item.prepared.reset();
+}
+
+void Outbox::AddPrepared(const Prepared& prepared) { items_[prepared.lease].prepared = prepared; }
+
+bool Outbox::Acknowledge(const Commit& commit) {
+  auto found = items_.find(commit.lease);
+  if (found == items_.end() || !found->second.prepared) return false;
+  found->second.prepared.reset();
+  return true;
 }
 
 void Outbox::Acknowledge(const Ack& ack) {
@@ -82,6 +92,10 @@ void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vecto
 std::vector<Message> Outbox::Due(Millis now) {
   std::vector<Message> due;
   for (auto& [lease, item] : items_) {
+    if (item.prepared && IsDue(item.prepared_sent, now)) {
+      due.push_back(*item.prepared);
+      item.prepared_sent = now;
+    }
     AppendPoints(lease, item, now, due);
     if (item.snapshot && IsDue(item.snapshot_sent, now)) {
       due.push_back(*item.snapshot);
@@ -107,6 +121,7 @@ std::optional<Millis> Outbox::NextDue() const {
       if (fresh) consider(item.end ? std::nullopt : item.points_sent, kProgressInterval);
       if (item.points.front().sequence <= item.sent_sequence) consider(item.oldest_sent, resend_);
     }
+    if (item.prepared) consider(item.prepared_sent, resend_);
     if (item.snapshot) consider(item.snapshot_sent, resend_);
     if (item.end) consider(item.end_sent, resend_);
   }
@@ -115,6 +130,7 @@ std::optional<Millis> Outbox::NextDue() const {
 
 void Outbox::SendAllAgain() {
   for (auto& [lease, item] : items_) {
+    item.prepared_sent.reset();
     item.sent_sequence = 0;
     item.points_sent.reset();
     item.oldest_sent.reset();

@@ -1,7 +1,7 @@
 // Outbox: what the agent has to say about its leases and repeats until the coordinator has it. Pure: no clock, no socket.
 //
-// Per lease: metric points (acknowledged by sequence), the newest snapshot, and the one message that ends the lease
-// (StepFinished, StepAborted or Released). They leave in this order, so that the coordinator has all points before the
+// Per lease: that it is prepared (of a gang; answered by Commit), metric points (acknowledged by sequence), the newest snapshot, and
+// the one message that ends the lease (StepFinished, StepAborted or Released). They leave in this order, so that the coordinator has all points before the
 // end. Everything of a lease is forgotten with the acknowledgement of its end, or when it is stale.
 #pragma once
 
@@ -28,10 +28,13 @@ class Outbox {
   void set_resend_interval(Millis interval) { resend_ = interval; }
   // A newer snapshot replaces one that is still waiting: only the newest is ever resumed from. Numbers it.
   void AddSnapshot(const SnapshotTaken& snapshot);
+  void AddPrepared(const Prepared& prepared);
   // StepFinished, StepAborted or Released. A second end of the same lease is ignored.
   void AddEnd(const Lease& lease, Message end);
 
   void Acknowledge(const Ack& ack);
+  // False: it does not wait for one.
+  bool Acknowledge(const Commit& commit);
   void Forget(const Lease& lease) { items_.erase(lease); }
 
   // What has to be sent now. Everything counts as sent afterwards.
@@ -57,6 +60,8 @@ class Outbox {
     int64_t next_snapshot = 1;
     std::optional<SnapshotTaken> snapshot;
     std::optional<Millis> snapshot_sent;
+    std::optional<Prepared> prepared;  // until the Commit
+    std::optional<Millis> prepared_sent;
     std::optional<Message> end;
     std::optional<Millis> end_sent;
   };
