@@ -88,7 +88,7 @@ template <> Welcome AnyOf<9>() {
 }
 template <> Refused AnyOf<10>() { return {AnyText(), AnyText()}; }
 template <> Grant AnyOf<11>() { return {AnyLease(), *rc::gen::inRange(0, 100), AnyJson()}; }
-template <> Commit AnyOf<12>() { return {AnyLease(), Several<std::string>(3, AnyText)}; }
+template <> Commit AnyOf<12>() { return {AnyLease(), Several<std::string>(3, [] { return AnyText(); })}; }
 template <> Revoke AnyOf<13>() { return {AnyLease(), *rc::gen::arbitrary<bool>(), AnyText()}; }
 template <> Ack AnyOf<14>() { return {AnyLease(), AnyText(), AnyCount()}; }
 template <> Stale AnyOf<15>() { return {AnyLease(), AnyText()}; }
@@ -182,16 +182,16 @@ TEST(MessagesTest, RefusalsSayWhatIsWrongWhere) {
     Result<Message> decoded = Decode(bytes);
     return decoded.ok() ? "accepted" : decoded.error().message;
   };
-  EXPECT_NE(message_of(R"({"v": 2, "type": "dance"})").find("unknown type 'dance'"), std::string::npos);
-  EXPECT_EQ(message_of(R"({"v": 2, "type": "goodbye", "worker": 3})"),
+  EXPECT_NE(message_of(R"({"v": 3, "type": "dance"})").find("unknown type 'dance'"), std::string::npos);
+  EXPECT_EQ(message_of(R"({"v": 3, "type": "goodbye", "worker": 3})"),
             "message 'goodbye': field 'worker': expected a string, found number");
-  EXPECT_EQ(message_of(R"({"v": 2, "type": "ack", "of": "progress", "sequence": 1, "lease": {"step": ""}})"),
+  EXPECT_EQ(message_of(R"({"v": 3, "type": "ack", "of": "progress", "sequence": 1, "lease": {"step": ""}})"),
             "message 'ack': field 'lease': field 'epoch' is missing");
-  EXPECT_EQ(message_of(R"({"v": 2, "type": "ack", "of": "progress", "sequence": -1, "lease": {"step": "", "epoch": 1}})"),
+  EXPECT_EQ(message_of(R"({"v": 3, "type": "ack", "of": "progress", "sequence": -1, "lease": {"step": "", "epoch": 1}})"),
             "message 'ack': field 'sequence': expected an integer ≥ 0, found number");
   EXPECT_NE(message_of(R"([1])"), "accepted");
   EXPECT_NE(message_of(""), "accepted");
-  EXPECT_NE(message_of(R"({"v": 2, "type": "request", "id": 1, "method": "list", "args": []})").find("an object"), std::string::npos);
+  EXPECT_NE(message_of(R"({"v": 3, "type": "request", "id": 1, "method": "list", "args": []})").find("an object"), std::string::npos);
 }
 
 TEST(MessagesTest, OversizedFieldsAreRefused) {
@@ -213,8 +213,8 @@ TEST(MessagesTest, TextThatIsNotUnicodeStillTravels) {
 TEST(MessagesTest, AGrantLooksLikeThisOnTheWire) {
   Grant grant{{StepKey(std::array<uint8_t, 32>{0xab}), 7}, 2, {{"k", 1}}};
   EXPECT_EQ(Encode(grant), R"({"assignment":{"k":1},"attempt":2,"lease":{"epoch":7,"step":"ab)" + std::string(62, '0') +
-                               R"("},"type":"grant","v":2})");
-  EXPECT_EQ(Encode(Ack{{}, "heartbeat", 0}), R"({"lease":{"epoch":0,"step":""},"of":"heartbeat","sequence":0,"type":"ack","v":2})");
+                               R"("},"type":"grant","v":3})");
+  EXPECT_EQ(Encode(Ack{{}, "heartbeat", 0}), R"({"lease":{"epoch":0,"step":""},"of":"heartbeat","sequence":0,"type":"ack","v":3})");
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace {
 std::map<std::string, PlanLine> LinesOf(const recipes::ResolvedRecipe& recipe, std::vector<std::string>* order) {
   std::map<std::string, PlanLine> lines;
   for (const Json& json : recipe.tree["plan"]) {
-    PlanLine line{json["name"], json["kind"], json["variant"], json["inputs"], json["candidate"], json["local"], json["cost"]};
+    PlanLine line{json["name"], json["kind"], json["variant"], json["inputs"], json["candidate"], json["local"], json["cost"], json["gang"]};
     order->push_back(line.name);
     lines[line.name] = line;
   }
@@ -26,6 +26,7 @@ recipes::PlannedSteps PlanAll(const recipes::ResolvedRecipe& recipe) {
     // Two recipes that name a step alike mean the same step.
     step.spec = {.kind = line.kind, .params = {{"name", name}}, .seed = 1};
     for (size_t i = 0; i < line.inputs.size(); ++i) step.spec.inputs[std::to_string(i)] = keys.at(line.inputs[i]);
+    if (line.gang > 1) step.hints = Json{{"gang", line.gang}};
     if (!line.inputs.empty()) step.model_step = line.inputs[0];
     step.Seal();
     keys[name] = step.key;
@@ -65,7 +66,7 @@ recipes::ResolvedRecipe TestRecipe(const std::string& name, const std::vector<Pl
   recipe.tree["plan"] = Json::array();
   for (const PlanLine& line : plan) {
     recipe.tree["plan"].push_back({{"name", line.name}, {"kind", line.kind}, {"variant", line.variant}, {"inputs", line.inputs},
-                                   {"candidate", line.candidate}, {"local", line.local}, {"cost", line.cost}});
+                                   {"candidate", line.candidate}, {"local", line.local}, {"cost", line.cost}, {"gang", line.gang}});
   }
   return recipe;
 }

@@ -25,6 +25,7 @@ struct PlanLine {
   std::vector<std::string> inputs = {};
   bool candidate = false, local = false;
   int64_t cost = 1;
+  int64_t gang = 1;
 };
 
 data::DataInfo TestData();
@@ -74,7 +75,7 @@ class Harness {
   const Step& StepNamed(const std::string& name, const std::string& job = "last");
   const Job& JobNamed(const std::string& job = "last");
   std::string StateOf(const std::string& name) { return std::string(ToString(StepNamed(name).state)); }
-  std::string WorkerOf(const std::string& name) { return StepNamed(name).hold ? StepNamed(name).hold->worker : ""; }
+  std::string WorkerOf(const std::string& name) { return StepNamed(name).hold ? StepNamed(name).hold->worker() : ""; }
   std::vector<std::string> EventTexts(const std::string& job = "last");
 
   FakeClock clock;

@@ -16,7 +16,7 @@ class AgentDeadlineTest : public testing::TestWithParam<int> {
   AgentEvent RandomMessage() {
     Lease lease = last_;
     if (Below(4) == 0) lease = RandomLease();
-    switch (Below(9)) {
+    switch (Below(10)) {
       case 0: return Received{Welcome{500, 5000, "/store", "here", "", Below(3) == 0 ? std::vector<Lease>{lease} : std::vector<Lease>{}}};
       case 1: return Received{Refused{Below(2) == 0 ? "not_found" : "conflict", "no"}};
       case 2: return Received{Revoke{lease, Below(2) == 0, "why"}};
@@ -24,6 +24,7 @@ class AgentDeadlineTest : public testing::TestWithParam<int> {
       case 4: return Received{Ack{lease, "progress", static_cast<int64_t>(Below(5))}};
       case 5: return Received{Ack{lease, "step_finished", 0}};
       case 6: return Received{Ack{{}, "heartbeat", 0}};
+      case 7: return Received{Commit{lease, {"a", "b"}}};
       default: break;
     }
     last_ = RandomLease();
@@ -32,8 +33,9 @@ class AgentDeadlineTest : public testing::TestWithParam<int> {
     return Received{Grant{last_, 1, ToJson(assignment)}};
   }
   AgentEvent RandomReport() {
-    switch (Below(7)) {
+    switch (Below(8)) {
       case 0: return RunnerReported{RunnerReady{"cpu"}};
+      case 7: return RunnerReported{StepJoins{"tcp://a"}};
       case 1: return RunnerReported{StepProgress{{{"epoch", 1}}}};
       case 2: return RunnerReported{StepSnapshot{DigestOf("s"), {}}};
       case 3: return RunnerReported{StepDone{DigestOf("a"), Json::object(), 1}};

@@ -108,7 +108,7 @@ TEST_F(AgentLoopTest, MessagesLostOnTheWayAreRepaired) {
 TEST_F(AgentLoopTest, GarbageFromTheCoordinatorIsSurvivedAndAnotherVersionIsNot) {
   Welcomed();
   server_->Send(peer_, "\x01\x02");
-  server_->Send(peer_, R"({"v": 2, "type": "dance"})");
+  server_->Send(peer_, R"({"v": 3, "type": "dance"})");
   Turn();
   EXPECT_FALSE(code_.has_value());
   server_->Send(peer_, R"({"v": 99, "type": "welcome"})");
