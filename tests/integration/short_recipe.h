@@ -11,6 +11,7 @@ data: {dataset: fashion-mnist, validation: 5000}
 train: {epochs: 3, batch_size: 128, optimizer: adam, learning_rate: 0.002}
 goal: {max_accuracy_drop: 2.0, minimize: bytes}
 snapshot: {every_epochs: 1}
+gang: 2
 variants:
   iterative:
     - repeat: {times: 2}
