@@ -31,9 +31,9 @@ void ExpectMessages(const std::vector<Case>& cases) {
 TEST(CheckTest, UnknownFieldsAreNamedWithTheNearestOne) {
   ExpectMessages({
       {std::string(kHead) + "goul: {}\n",
-       "r.yaml:6:1: unknown field 'goul' in recipe; did you mean 'goal'? Allowed: version, name, seed, device, model, data, train, snapshot, goal, keep, variants, promote"},
+       "r.yaml:6:1: unknown field 'goul' in recipe; did you mean 'goal'? Allowed: version, name, seed, device, model, data, train, snapshot, gang, goal, keep, variants, promote"},
       {std::string(kHead) + "zzz: 1\n",
-       "r.yaml:6:1: unknown field 'zzz' in recipe. Allowed: version, name, seed, device, model, data, train, snapshot, goal, keep, variants, promote"},
+       "r.yaml:6:1: unknown field 'zzz' in recipe. Allowed: version, name, seed, device, model, data, train, snapshot, gang, goal, keep, variants, promote"},
       {std::string(kHead) + "goal: {max_acuracy_drop: 1}\n",
        "r.yaml:6:8: unknown field 'max_acuracy_drop' in goal; did you mean 'max_accuracy_drop'? Allowed: max_accuracy_drop, minimize, target, price_per_hour"},
       {std::string(kHead) + "goal:\n  target:\n    thread: 1\n", "r.yaml:8:5: unknown field 'thread' in target; did you mean 'threads'? Allowed: device, threads, batch"},

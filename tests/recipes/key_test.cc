@@ -109,6 +109,18 @@ TEST(KeyTest, NamesAndHintsChangeNoResult) {
             (Json{{"snapshot_every_epochs", 3}, {"snapshot_every_seconds", 9}}));
 }
 
+// Only what has shards to share out, and no more workers than those: two of a batch of 128.
+TEST(KeyTest, AGangIsForStepsThatTrain) {
+  Json recipe = With("/gang", 3);
+  EXPECT_TRUE(Changed(recipe).empty());
+  ResolvedRecipe resolved = Resolved(RenderYaml(recipe));
+  EXPECT_EQ(StepOf(resolved, "baseline").hints.Tree()["gang"], 2);
+  EXPECT_EQ(StepOf(resolved, "shot/02-retrain").hints.Tree()["gang"], 2);
+  for (const char* name : {"init", "shot/01-prune"}) EXPECT_FALSE(StepOf(resolved, name).hints.Tree().contains("gang")) << name;
+  recipe["gang"] = 0;
+  EXPECT_NE(ErrorOf(RenderYaml(recipe)).find("gang: expected an integer from 1 to 64"), std::string::npos) << ErrorOf(RenderYaml(recipe));
+}
+
 TEST(KeyTest, TheSeedChangesEverything) {
   EXPECT_EQ(Changed(With("/seed", 4)).size(), KeysOf(Base()).size());
 }
