@@ -82,7 +82,8 @@ struct StepAborted {
   int64_t busy_ms = 0;
   bool operator==(const StepAborted&) const = default;
 };
-// Of a step that several workers run together: this one's runner waits for the others and is reached at `endpoint`.
+// Of a step that several workers run together: this one's runner waits for the others and is reached at `endpoint` (of rank 0; the others
+// call it, and may leave theirs empty).
 struct Prepared {
   Lease lease;
   std::string endpoint;

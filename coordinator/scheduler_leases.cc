@@ -181,8 +181,9 @@ void Scheduler::OnAgent(const PeerId& peer, const Prepared& prepared) {
   ConfirmAt(peer, hold);
   const Worker* worker = WorkerAt(peer);
   Member* member = worker == nullptr ? nullptr : hold.Find(worker->name);
-  if (member == nullptr || prepared.endpoint.empty()) return;
+  if (member == nullptr) return;
   bool again = hold.prepared();
+  member->prepared = true;
   member->endpoint = prepared.endpoint;
   if (!hold.prepared()) return;
   pare::Commit commit{prepared.lease, {}};

@@ -106,7 +106,7 @@ Member* Hold::Find(const std::string& name) {
 const Member* Hold::Find(const std::string& name) const { return const_cast<Hold*>(this)->Find(name); }
 
 bool Hold::prepared() const {
-  return std::none_of(members.begin(), members.end(), [](const Member& m) { return m.endpoint.empty(); });
+  return std::all_of(members.begin(), members.end(), [](const Member& m) { return m.prepared; });
 }
 
 void ReadyQueue::Insert(size_t share, const QueueRank& rank) {

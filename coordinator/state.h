@@ -47,7 +47,8 @@ struct Member {
   std::string worker;
   Millis confirmed{0};
   bool seen = false;     // it has confirmed the lease: the grant arrived
-  std::string endpoint;  // of its runner, when it waits for the others of its gang
+  bool prepared = false;  // of a gang: its runner waits for the others, or has begun
+  std::string endpoint;   // of that runner
 };
 
 // The present hold on a step: of one worker, or of a gang that runs it together under one lease. A lease expires when nothing has
@@ -68,7 +69,7 @@ struct Hold {
   bool gang() const { return members.size() > 1; }
   Member* Find(const std::string& name);  // null: not one of them
   const Member* Find(const std::string& name) const;
-  bool prepared() const;  // every member's runner waits, or has begun
+  bool prepared() const;  // every member
 };
 
 // Where a ready step stands in the queue: smaller is served first.

@@ -47,7 +47,7 @@ Result<Assignment> AssignmentFromText(const JsonText& text);
 
 // What a runner reports. `values` of progress: see docs/protocol.md, "Progress".
 struct RunnerReady { std::string device; };
-struct StepJoins { std::string endpoint; };  // once per step of a gang: others reach this runner here; it waits for Join
+struct StepJoins { std::string endpoint; };  // once per step of a gang: others reach this runner here (only rank 0 has an endpoint); it waits for Join
 struct StepProgress { Json values; };
 struct StepSnapshot { Digest blob; Json position; };
 struct StepDone { Digest artifact; Json manifest; int64_t busy_ms = 0; };

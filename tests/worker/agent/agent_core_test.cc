@@ -1,78 +1,10 @@
 // Every arrow of the diagrams in agent_core.h: build a state, apply an event, compare the actions.
-#include "worker/agent/agent_core.h"
-
-#include <gtest/gtest.h>
-
 #include <algorithm>
 
-#include "common/version.h"
+#include "tests/worker/agent/agent_core_fixture.h"
 
 namespace pare::worker {
 namespace {
-
-const StepKey kStep(std::array<uint8_t, 32>{1}), kOtherStep(std::array<uint8_t, 32>{2});
-const Lease kLease{kStep, 7}, kOther{kOtherStep, 8};
-const Digest kInput = DigestOf("input"), kArtifact = DigestOf("artifact");
-
-class AgentCoreTest : public testing::Test {
- protected:
-  using Actions = std::vector<AgentAction>;
-
-  Actions Do(const AgentEvent& event) { return core_.Apply(event, now_); }
-  Actions Get(Message message) { return Do(Received{std::move(message)}); }
-  Actions Report(RunnerEvent event) { return Do(RunnerReported{std::move(event)}); }
-  Actions After(Millis time) {
-    now_ += time;
-    return Do(Tick{});
-  }
-  // Time goes on in ticks, the coordinator acknowledging heartbeats.
-  Actions Live(Millis time) {
-    Actions all;
-    for (Millis end = now_ + time; now_ < end;) {
-      for (AgentAction& action : After(Millis(100))) all.push_back(std::move(action));
-      for (AgentAction& action : Get(Ack{{}, "heartbeat", 0})) all.push_back(std::move(action));
-    }
-    return all;
-  }
-
-  Message WelcomeMessage(std::vector<Lease> drop = {}) { return Welcome{500, 5000, "/store", "here", "tcp://b", std::move(drop)}; }
-  static Grant GrantOf(const Lease& lease) {
-    Assignment assignment;
-    assignment.key = lease.step;
-    assignment.inputs = {{"model", kInput}};
-    return {lease, 2, ToJson(assignment)};
-  }
-  // Welcomed, with a ready runner.
-  void Ready() {
-    Do(Tick{});
-    Get(WelcomeMessage());
-    Report(RunnerReady{"cpu"});
-  }
-  void Run(const Lease& lease = kLease) {
-    Ready();
-    Get(GrantOf(lease));
-  }
-
-  template <typename T>
-  static std::vector<T> All(const Actions& actions) {
-    std::vector<T> found;
-    for (const AgentAction& action : actions) {
-      if (auto* value = std::get_if<T>(&action)) found.push_back(*value);
-    }
-    return found;
-  }
-  template <typename M>
-  static std::vector<M> Sent(const Actions& actions) {
-    std::vector<M> found;
-    for (const SendMessage& send : All<SendMessage>(actions)) {
-      if (auto* message = std::get_if<M>(&send.message)) found.push_back(*message);
-    }
-    return found;
-  }
-
-  Millis now_{1'000'000};
-  AgentCore core_{AgentConfig{"worker-1", "here", "cpu", 2}};
-};
 
 // ---- connection ----
 
@@ -492,38 +424,6 @@ TEST_F(AgentCoreTest, MessagesForCoordinatorsAreIgnored) {
   Ready();
   EXPECT_TRUE(All<SendMessage>(Get(Goodbye{"x"})).empty());
   EXPECT_TRUE(All<SendMessage>(Get(Request{1, "list", Json::object()})).empty());
-}
-
-// ---- gangs ----
-
-TEST_F(AgentCoreTest, SaysThatItIsPreparedUntilTheGangBegins) {
-  Run();
-  auto prepared = Sent<Prepared>(Report(StepJoins{"tcp://a"}));
-  ASSERT_EQ(prepared.size(), 1u);
-  EXPECT_EQ(prepared[0], (Prepared{kLease, "tcp://a"}));
-  EXPECT_EQ(Sent<Prepared>(Live(Millis(2'500))).size(), 2u);
-  auto joins = All<JoinStep>(Get(Commit{kLease, {"tcp://a", "tcp://b"}}));
-  ASSERT_EQ(joins.size(), 1u);
-  EXPECT_EQ(joins[0].endpoints, (std::vector<std::string>{"tcp://a", "tcp://b"}));
-  EXPECT_TRUE(All<JoinStep>(Get(Commit{kLease, {"tcp://a", "tcp://b"}})).empty()) << "a repetition";
-  EXPECT_TRUE(Sent<Prepared>(Live(Millis(5'000))).empty());
-}
-
-TEST_F(AgentCoreTest, ACommitOfAnotherLeaseOrBeforeItIsPreparedBeginsNothing) {
-  Run();
-  EXPECT_TRUE(All<JoinStep>(Get(Commit{kLease, {"tcp://a", "tcp://b"}})).empty());
-  Report(StepJoins{"tcp://a"});
-  EXPECT_TRUE(All<JoinStep>(Get(Commit{kOther, {"tcp://a", "tcp://b"}})).empty());
-}
-
-TEST_F(AgentCoreTest, AGangThatIsOverBeforeItBeganIsNotPreparedForAnyMore) {
-  Run();
-  Report(StepJoins{"tcp://a"});
-  EXPECT_EQ(All<EndStep>(Get(Revoke{kLease, false, "the attempt of its gang has ended"})).size(), 1u);
-  EXPECT_EQ(Sent<Released>(Report(StepStopped{})).size(), 1u);
-  Actions later = Live(Millis(3'000));
-  EXPECT_TRUE(Sent<Prepared>(later).empty());
-  EXPECT_TRUE(All<JoinStep>(Get(Commit{kLease, {"tcp://a", "tcp://b"}})).empty());
 }
 
 }  // namespace
