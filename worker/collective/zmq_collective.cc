@@ -1,8 +1,9 @@
 // The only file beside common/zmq_transport.cc that includes zmq.hpp: gradients are too long for a Transport, which copies
 // every message and limits its size.
 //
-// A DEALER here never connects again: what was under way on a lost connection is lost, so the gang is broken, and others
-// learn it at once. Heartbeats are answered by libzmq's own thread, however long the rank computes.
+// A DEALER here never connects again: what was under way on a lost connection is lost, so the gang is broken. It learns of the
+// loss from a monitor and not from a socket without peers (reconnect_ivl −1), as libzmq then drops what was received and not
+// read yet: the last total. Heartbeats are answered by libzmq's own thread, however long the rank computes.
 #include "worker/collective/zmq_collective.h"
 
 #include <algorithm>
@@ -23,6 +24,7 @@ constexpr Millis kSlice{100};            // of waiting, between looks at other t
 constexpr Millis kProbeInterval{1'000};  // rank 0 learns by sending that a peer is gone
 constexpr Millis kHeartbeat{5'000};
 constexpr Millis kLinger{5'000};         // of rank 0, so that the last total leaves; what others sent was answered
+constexpr Millis kNever{std::chrono::hours(24 * 20)};
 constexpr int64_t kLargestBuffer = int64_t{1} << 32;  // bytes: a thousand million parameters
 constexpr size_t kLargestHeader = 4096;
 
@@ -55,6 +57,20 @@ std::string Listening(const std::string& host) {
   return v6 ? "tcp://[::]:*" : "tcp://0.0.0.0:*";
 }
 
+// Of the only connection that a socket has.
+class LossMonitor : public zmq::monitor_t {
+ public:
+  void Watch(zmq::socket_t& socket) { init(socket, "inproc://loss", ZMQ_EVENT_DISCONNECTED); }
+  bool lost() {
+    while (check_event(0)) {}
+    return lost_;
+  }
+  void on_event_disconnected(const zmq_event_t&, const char*) override { lost_ = true; }
+
+ private:
+  bool lost_ = false;
+};
+
 }  // namespace
 
 struct ZmqCollective::Sockets {
@@ -63,8 +79,9 @@ struct ZmqCollective::Sockets {
     socket.set(zmq::sockopt::maxmsgsize, kLargestBuffer);
     socket.set(zmq::sockopt::heartbeat_ivl, static_cast<int>(kHeartbeat.count()));
     socket.set(zmq::sockopt::heartbeat_timeout, static_cast<int>(kSilence.count()));
-    socket.set(zmq::sockopt::reconnect_ivl, -1);
+    socket.set(zmq::sockopt::reconnect_ivl, static_cast<int>(kNever.count()));
     if (root()) socket.set(zmq::sockopt::router_mandatory, true);
+    else monitor.Watch(socket);
   }
 
   bool root() const { return options.rank == 0; }
@@ -89,6 +106,7 @@ struct ZmqCollective::Sockets {
   GangOptions options;
   zmq::context_t context{1};
   zmq::socket_t socket;
+  LossMonitor monitor;  // of the others
   SystemClock clock;
   std::string endpoint;
   std::map<int, std::string> peers;  // at rank 0, by rank
@@ -156,9 +174,9 @@ std::optional<Message> ZmqCollective::Sockets::Receive() {
   }
 }
 
-// The others' only connection: without it there is nowhere to write. Rank 0 has to try.
+// Rank 0 has to try.
 std::optional<Error> ZmqCollective::Sockets::Lost() {
-  if (!root()) return (socket.get(zmq::sockopt::events) & ZMQ_POLLOUT) == 0 ? std::optional(Gone(0)) : std::nullopt;
+  if (!root()) return monitor.lost() ? std::optional(Gone(0)) : std::nullopt;
   if (clock.Monotonic() - probed < kProbeInterval) return std::nullopt;
   probed = clock.Monotonic();
   for (int rank : awaited) {

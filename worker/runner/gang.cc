@@ -34,7 +34,10 @@ Result<std::shared_ptr<collective::Collective>> MeetGang(StepContext& context, s
     if (context.hooks.StopRequested()) return NotMet("the step was stopped");
   }
   Result<bool> same = (*opened)->Join(*endpoints, resume ? assignment.snapshot.hex() : "");
-  if (!same.ok()) return NotMet(same.error().message);
+  if (!same.ok()) {
+    LogWarning("step " + assignment.key.brief() + ": the gang did not meet: " + same.error().message);
+    return NotMet(same.error().message);
+  }
   *meeting = false;
   if (!*same && resume) {
     LogWarning("step " + assignment.key.brief() + " starts afresh: another rank of its gang could not read the snapshot");

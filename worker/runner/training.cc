@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/log.h"
 #include "common/random.h"
 #include "worker/engine/loss.h"
 #include "worker/engine/network.h"
@@ -203,6 +204,7 @@ Status Trainer::RunBatch() {
   engine::BatchResult result = network_->TrainBatch(samples, labels, {draw, position_.batch}, loss);
   if (!result.exchanged.ok()) {
     // Nothing has changed since the last boundary.
+    LogWarning("step " + job_.step.brief() + ": the gang broke: " + result.exchanged.error().message);
     std::optional<StopRequest> stop = services_.hooks.StopRequested();
     return Stopped(!stop || stop->keep, ": the gang broke: " + result.exchanged.error().message);
   }

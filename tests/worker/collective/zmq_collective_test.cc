@@ -104,6 +104,25 @@ TEST(ZmqCollectiveTest, RefusesGradientsOfAnotherSize) {
   thread.join();
 }
 
+TEST(ZmqCollectiveTest, TheLastTotalArrivesThoughRankZeroLeavesAtOnce) {
+  for (int repeat = 0; repeat < 30; ++repeat) {
+    Pair pair;
+    pair.Join("", "");
+    std::vector<float> buffer(100'000, 1.0f), total(100'000);
+    std::thread thread([&] {
+      std::vector<std::span<float>> own = {buffer};
+      Status summed = pair.other->SumShards(own, 2, total, {});
+      EXPECT_TRUE(summed.ok()) << (summed.ok() ? "" : summed.error().message);
+    });
+    std::vector<float> at_root(100'000, 2.0f), total_at_root(100'000);
+    std::vector<std::span<float>> own = {at_root};
+    EXPECT_TRUE(pair.root->SumShards(own, 2, total_at_root, {}).ok());
+    pair.root.reset();
+    thread.join();
+    EXPECT_EQ(total, total_at_root);
+  }
+}
+
 TEST(ZmqCollectiveTest, ARankSendsWhatItCannotAddAlone) {
   Pair pair;
   pair.Join("", "");
