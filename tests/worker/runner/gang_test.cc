@@ -3,9 +3,11 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "tests/worker/runner/fixture.h"
+#include "worker/runner/training.h"
 
 namespace pare::runner {
 namespace {
@@ -107,7 +109,47 @@ TEST_F(GangTest, GivesItUnderAMaskWhoseGradientsAreNotExchanged) {
   Json train = Shared(TrainParams(3));
   train["clip_norm"] = 0.0;
   ExpectArtifactOfOneAlone(Retrain(train, 0.7), {2, 3});
-  ExpectArtifactOfOneAlone(Retrain(Shared(TrainParams(3)), 0.7), {2});
+  train["clip_norm"] = 0.05;  // below the norm, which is that of all gradients
+  ExpectArtifactOfOneAlone(Retrain(train, 0.7), {2});
+}
+
+// The first of two ranks, of which the second never owns a shard. Notes how much is exchanged.
+class NotingCollective : public collective::Collective {
+ public:
+  int rank() const override { return 0; }
+  int ranks() const override { return 2; }
+  std::pair<int, int> Owned(int shards) const override { return {0, shards}; }
+  Status SumShards(std::span<const std::span<float>> shards, int total_shards, std::span<float> total, std::span<std::byte> records) override {
+    lengths.insert(total.size());
+    return local_->SumShards(shards, total_shards, total, records);
+  }
+  std::set<size_t> lengths;
+
+ private:
+  std::unique_ptr<collective::Collective> local_ = collective::NewLocalCollective();
+};
+
+TEST_F(GangTest, ExchangesWhatSurvivesUnlessTheNormReadsTheRest) {
+  storage::Checkpoint pruned = CheckpointOf(Artifact(Run(Make("prune", PruneParams(0.7), {{"model", init_}}))));
+  size_t removed = 0;
+  for (const auto& [name, mask] : pruned.masks) removed += static_cast<size_t>(mask.size() - mask.kept());
+  model::GraphInfo info = *model::Analyze(graph_);
+  auto lengths = [&](double clip_norm) {
+    Json train = Shared(TrainParams(1));
+    train["clip_norm"] = clip_norm;
+    auto gang = std::make_shared<NotingCollective>();
+    TrainJob job{graph_, info, pruned.tensors, pruned.masks, dataset_, data_, *TrainOptionsFromJson({{"train", train}}), {0, 1, 0}};
+    job.gang = gang;
+    SnapshotWriter snapshots(*blobs_);
+    std::optional<StoredSnapshot> stopped;
+    RecordingHooks hooks;
+    EXPECT_TRUE(runner::Train(std::move(job), std::nullopt, {hooks, snapshots, clock_, stopped}).ok());
+    return gang->lengths;
+  };
+  std::set<size_t> all = lengths(5.0), some = lengths(0.0);
+  ASSERT_EQ(all.size(), 1u);
+  ASSERT_GT(removed, 100u);
+  EXPECT_EQ(some, std::set<size_t>{*all.begin() - removed});
 }
 
 TEST_F(GangTest, GivesItWhilePruningGradually) {
