@@ -113,6 +113,17 @@ TEST_F(GangTest, GivesItUnderAMaskWhoseGradientsAreNotExchanged) {
   ExpectArtifactOfOneAlone(Retrain(train, 0.7), {2});
 }
 
+TEST_F(GangTest, GivesItWithATeacherOrAdapters) {
+  Digest teacher = Artifact(Run(Make("train", Range(TrainParams(2), 0, 2, 0), {{"model", init_}}, 5)));
+  Json distill = Range(Shared(TrainParams(2)), 0, 2, 3);
+  distill.erase("rule");
+  distill.update({{"temperature", 2.0}, {"hardness", 0.5}, {"match", {{"fc1", "fc1"}}}, {"match_weight", 0.5}});
+  ExpectArtifactOfOneAlone(Make("distill", distill, {{"model", init_}, {"teacher", teacher}}), {2, 3});
+  Json lora = Range(Shared(TrainParams(2)), 0, 2, 0);
+  lora.update({{"tensors", {"fc1.weight", "fc2.weight"}}, {"rank", 2}, {"alpha", 4.0}, {"merge", false}});
+  ExpectArtifactOfOneAlone(Make("lora", lora, {{"model", init_}}), {2, 3});
+}
+
 // The first of two ranks, of which the second never owns a shard. Notes how much is exchanged.
 class NotingCollective : public collective::Collective {
  public:
