@@ -1,4 +1,4 @@
-// ZmqTransport: ROUTER on the server, DEALER on the clients. The only file that includes zmq.hpp.
+// ZmqTransport: ROUTER on the server, DEALER on the clients. Only this file and worker/collective/zmq_collective.cc include zmq.hpp.
 //
 // A client names itself with a random routing id, kept for the life of the object: after a lost connection libzmq connects
 // again under the same id, and ROUTER_HANDOVER gives the id to the newer connection when the server has not noticed the

@@ -1,23 +1,17 @@
+#include <algorithm>
 #include <condition_variable>
 #include <map>
 #include <mutex>
 
-#include "common/simd.h"
 #include "worker/collective/collective.h"
+#include "worker/collective/tree.h"
 
 namespace pare::collective {
 namespace {
 
-// a += b. One rounding per element: bits do not depend on vector width.
-PARE_CLONES void Add(float* __restrict a, const float* __restrict b, size_t n) {
-  for (size_t i = 0; i < n; ++i) a[i] += b[i];
-}
-
-// The tree of collective.h over the buffers of all shards, in place; the sum ends in buffers[0].
-void TreeSum(std::vector<std::span<float>>& buffers) {
-  for (size_t d = 1; d < buffers.size(); d *= 2) {
-    for (size_t i = 0; i + d < buffers.size(); i += 2 * d) Add(buffers[i].data(), buffers[i + d].data(), buffers[i].size());
-  }
+// The tree over the buffers of all shards, in place; the sum ends in buffers[0].
+void SumTree(std::span<const std::span<float>> buffers) {
+  for (const Addition& a : TreeOf(static_cast<int>(buffers.size()))) Add(buffers[static_cast<size_t>(a.to)], buffers[static_cast<size_t>(a.from)]);
 }
 
 void CopyTo(std::span<float> total, std::span<const float> sum) {
@@ -29,11 +23,10 @@ class LocalCollective : public Collective {
   int rank() const override { return 0; }
   int ranks() const override { return 1; }
   std::pair<int, int> Owned(int shards) const override { return {0, shards}; }
-  Status SumShards(std::span<const std::span<float>> shards, int total_shards, std::span<float> total) override {
+  Status SumShards(std::span<const std::span<float>> shards, int total_shards, std::span<float> total, std::span<std::byte>) override {
     CHECK(static_cast<int>(shards.size()) == total_shards && total_shards > 0);
-    std::vector<std::span<float>> buffers(shards.begin(), shards.end());
-    TreeSum(buffers);
-    CopyTo(total, buffers[0]);
+    SumTree(shards);
+    CopyTo(total, shards[0]);
     return Ok();
   }
 };
@@ -47,6 +40,7 @@ struct Meeting {
   bool broken = false;
   std::map<int, std::span<float>> shards;
   std::vector<float> sum;
+  std::vector<std::byte> records;
 };
 
 class MemoryCollective : public Collective {
@@ -59,19 +53,23 @@ class MemoryCollective : public Collective {
   }
   int rank() const override { return rank_; }
   int ranks() const override { return ranks_; }
-  std::pair<int, int> Owned(int shards) const override { return {shards * rank_ / ranks_, shards * (rank_ + 1) / ranks_}; }
+  std::pair<int, int> Owned(int shards) const override { return OwnedBy(rank_, ranks_, shards); }
 
-  Status SumShards(std::span<const std::span<float>> shards, int total_shards, std::span<float> total) override {
+  Status SumShards(std::span<const std::span<float>> shards, int total_shards, std::span<float> total, std::span<std::byte> records) override {
     Meeting& m = *meeting_;
     std::unique_lock lock(m.mutex);
     auto [first, last] = Owned(total_shards);
     CHECK(static_cast<int>(shards.size()) == last - first);
     for (int s = first; s < last; ++s) m.shards[s] = shards[static_cast<size_t>(s - first)];
+    m.records.resize(records.size());
+    size_t record = records.size() / static_cast<size_t>(total_shards);
+    std::copy(records.begin() + first * static_cast<ptrdiff_t>(record), records.begin() + last * static_cast<ptrdiff_t>(record),
+              m.records.begin() + first * static_cast<ptrdiff_t>(record));
     int64_t round = m.round;
     if (++m.arrived == ranks_) {
       std::vector<std::span<float>> buffers;
       for (auto& [number, buffer] : m.shards) buffers.push_back(buffer);
-      TreeSum(buffers);
+      SumTree(buffers);
       m.sum.assign(buffers[0].begin(), buffers[0].end());
       m.shards.clear();
       m.arrived = 0;
@@ -81,6 +79,7 @@ class MemoryCollective : public Collective {
     m.changed.wait(lock, [&] { return m.round != round || m.broken; });
     if (m.round == round) return Error{ErrorCode::kUnreachable, "collective: a rank is gone"};
     CopyTo(total, m.sum);
+    std::copy(m.records.begin(), m.records.end(), records.begin());
     // Nobody starts the next round before all have copied this one.
     if (++m.copied == ranks_) {
       m.copied = 0;

@@ -10,7 +10,9 @@
 
 #include "model/encoding.h"
 #include "worker/collective/collective.h"
+#include "worker/engine/batch_statistics.h"
 #include "worker/engine/device.h"
+#include "worker/engine/exchange.h"
 #include "worker/engine/execution_kernels.h"
 #include "worker/engine/flush_denormals.h"
 #include "worker/engine/kernels.h"
@@ -43,7 +45,9 @@ class TorchNetwork : public Network {
     for (const std::string& tap : options_.taps) taps_.push_back(graph_.IndexOf(tap));
     LayOut();
     BuildShards();
+    if (InGang(options_)) exchange_ = std::make_unique<Exchange>(options_.collective, options_.shards, StatisticsOf(shards_[0]));
   }
+  static bool InGang(const NetworkOptions& options) { return options.collective != nullptr && options.collective->ranks() > 1; }
 
   BatchResult TrainBatch(const SampleSource& samples, std::span<const int64_t> labels, BatchPosition position, const LossOptions& loss) override {
     return Run({samples, labels, {}, {}, true, loss}, position);
@@ -55,6 +59,9 @@ class TorchNetwork : public Network {
     CHECK(taps.size() == taps_.size());
     std::vector<int64_t> labels(static_cast<size_t>(n), kNoLabel);
     Run({samples, labels, logits, taps, false, {}}, {});
+  }
+  void SetExchanged(std::span<const uint8_t> mask) override {
+    if (exchange_) exchange_->SetMask(mask);
   }
   std::vector<int64_t> tap_sizes() const override {
     std::vector<int64_t> sizes;
@@ -229,10 +236,6 @@ class TorchNetwork : public Network {
     return readers == 1 && std::count(kReadsInputsOnly.begin(), kReadsInputsOnly.end(), producer) > 0;
   }
 
-  struct ShardResult {
-    double loss = 0;
-    int64_t correct = 0, labelled = 0;
-  };
   struct Job {
     const SampleSource& samples;
     std::span<const int64_t> labels;
@@ -342,8 +345,18 @@ class TorchNetwork : public Network {
       shard.batch = position.batch;
     }
     std::vector<ShardResult> results(shards_.size());
-    pool_.Run(options_.shards, [&](int s) { RunShard(s, job, results[static_cast<size_t>(s)]); });
+    // A gang shares out what is done for every batch. Gradients in evaluation mode are rare, and sums of single samples' need
+    // nobody but one shard.
+    bool share = exchange_ != nullptr && training && !job.loss.evaluation_mode;
+    auto [first, last] = share ? exchange_->owned() : std::pair(0, options_.shards);
+    pool_.Run(last - first, [&, from = first](int s) { RunShard(from + s, job, results[static_cast<size_t>(from + s)]); });
     BatchResult total;
+    std::vector<int64_t> samples;
+    for (int s = 0; s < options_.shards; ++s) samples.push_back(SliceOf(static_cast<int64_t>(labels.size()), options_.shards, s).second);
+    if (share) {
+      total.exchanged = SumWithGang(results, samples);
+      if (!total.exchanged.ok()) return total;
+    }
     for (const ShardResult& r : results) {
       total.loss += r.loss;
       total.correct += r.correct;
@@ -351,11 +364,10 @@ class TorchNetwork : public Network {
     }
     total.loss /= static_cast<double>(labels.size());
     if (!training) return total;
+    c10::InferenceMode inference;
     FlushDenormals flush;
-    if (shards_.size() > 1) {
-      SumShards();
-    }
-    if (!job.loss.evaluation_mode) UpdateRunningStatistics(static_cast<int64_t>(labels.size()));
+    if (!share && shards_.size() > 1) SumShards();
+    if (!job.loss.evaluation_mode) UpdateRunningStatistics(shards_, samples, info_.shapes);
     return total;
   }
 
@@ -365,7 +377,7 @@ class TorchNetwork : public Network {
       ForRanges([&](size_t first, size_t count) {
         std::vector<std::span<float>> buffers;
         for (at::Tensor& g : shard_gradients_) buffers.push_back(Span(g).subspan(first, count));
-        Status summed = collective_->SumShards(buffers, options_.shards, Span(total_).subspan(first, count));
+        Status summed = collective_->SumShards(buffers, options_.shards, Span(total_).subspan(first, count), {});
         CHECK(summed.ok());
       });
       return;
@@ -378,26 +390,24 @@ class TorchNetwork : public Network {
     total_.copy_(shard_gradients_[0]);
   }
 
-  void UpdateRunningStatistics(int64_t n) {
+  // `results`: of the owned shards, afterwards of all, and so are the statistics.
+  Status SumWithGang(std::span<ShardResult> results, std::span<const int64_t> samples) {
     c10::InferenceMode inference;
-    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (graph_.nodes[i].op != model::OpType::kBatchNorm2d || !shards_[0].nodes[i].trains) continue;
-      const model::Attributes& a = graph_.nodes[i].attributes;
-      at::Tensor mean = at::zeros({a.features}, Floats()), variance = at::zeros({a.features}, Floats());
-      int used = 0;
-      for (size_t s = 0; s < shards_.size(); ++s) {
-        auto [first, count] = SliceOf(n, options_.shards, static_cast<int>(s));
-        if (count == 0) continue;
-        NodeState& node = shards_[s].nodes[i];
-        double elements = static_cast<double>(count * node.value.size(2) * node.value.size(3));
-        mean.add_(node.saved[0]);
-        variance.add_(node.saved[1].pow(-2).sub_(a.epsilon).mul_(elements / std::max(elements - 1.0, 1.0)));
-        ++used;
-      }
-      NodeState& node = shards_[0].nodes[i];
-      node.parameters[2].mul_(1.0 - a.momentum).add_(mean, a.momentum / used);
-      node.parameters[3].mul_(1.0 - a.momentum).add_(variance, a.momentum / used);
+    FlushDenormals flush;
+    auto [first, last] = exchange_->owned();
+    std::vector<std::span<float>> gradients;
+    for (int s = first; s < last; ++s) {
+      gradients.push_back(Span(shard_gradients_[static_cast<size_t>(s)]));
+      exchange_->set_result(s, results[static_cast<size_t>(s)]);
+      if (samples[static_cast<size_t>(s)] > 0) SaveStatistics(shards_[static_cast<size_t>(s)], exchange_->statistics(s));
     }
+    TRY(exchange_->Sum(gradients, Span(total_)));
+    for (int s = 0; s < options_.shards; ++s) {
+      if (s >= first && s < last) continue;
+      results[static_cast<size_t>(s)] = exchange_->result(s);
+      if (samples[static_cast<size_t>(s)] > 0) LoadStatistics(shards_[static_cast<size_t>(s)], exchange_->statistics(s));
+    }
+    return Ok();
   }
 
   model::Graph graph_;
@@ -414,6 +424,7 @@ class TorchNetwork : public Network {
   std::vector<at::Tensor> shard_gradients_;
   std::vector<ShardState> shards_;
   std::unique_ptr<collective::Collective> collective_ = collective::NewLocalCollective();
+  std::unique_ptr<Exchange> exchange_;  // null: this process alone
   ShardPool pool_;
 };
 
@@ -462,6 +473,9 @@ Result<std::unique_ptr<Network>> Network::Create(const model::Graph& graph, cons
   }
   try {
     ASSIGN_OR_RETURN(at::Device device, OpenDevice(options.device));
+    if (TorchNetwork::InGang(options) && !device.is_cpu()) {
+      return Error{ErrorCode::kInvalid, "device '" + options.device + "' cannot train in a gang: only cpu"};
+    }
     auto network = std::make_unique<TorchNetwork>(graph, std::move(info), options, device);
     TRY(network->SetWeights(weights));
     return std::unique_ptr<Network>(std::move(network));

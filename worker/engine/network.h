@@ -3,6 +3,8 @@
 // Determinism (docs/architecture.md, "Determinism"): a batch is cut into `shards` logical shards of consecutive samples.
 // Each shard runs on one thread with one intra-op thread; gradients are summed in the fixed binary-tree order of
 // worker/collective; any number of threads gives the same bits. Draws (dropout) are keyed by (seed, epoch, batch, shard).
+// In a gang (NetworkOptions.collective) every rank has the whole network and is given the same batches; of a training batch it
+// runs the shards it owns, and all ranks have the same bits afterwards. Everything else runs whole on every rank.
 //
 // All parameters that train lie in one contiguous float buffer in the order of GraphInfo.tensors, gradients and optimizer
 // state in parallel buffers: an optimizer step is one pass over memory. Frozen ones lie elsewhere, have no gradient, and
@@ -23,6 +25,10 @@
 #include "model/graph.h"
 #include "model/mask.h"
 
+namespace pare::collective {
+class Collective;
+}
+
 namespace pare::engine {
 
 struct NetworkOptions {
@@ -35,6 +41,7 @@ struct NetworkOptions {
   std::vector<std::string> taps;
   std::map<std::string, std::string> execution;  // by node, how a linear runs where nothing trains: worker/engine/execution.h
   std::set<std::string> frozen;  // names of tensors that do not train; a batch norm without one that does keeps its statistics
+  std::shared_ptr<collective::Collective> collective = nullptr;  // null: this process alone. Others need the device "cpu"
 };
 
 // What a training batch is keyed by: draws depend on it, nothing else.
@@ -61,6 +68,9 @@ struct BatchResult {
   double loss = 0;       // mean over the batch; summed in fixed order
   int64_t correct = 0;   // argmax equals label; ties go to the lowest class
   int64_t labelled = 0;  // samples with a label
+  // Of a training batch in a gang: not ok if a rank is gone (kUnreachable) or the waiting was interrupted (kStopped). Then the
+  // batch has not happened: parameters and buffers are as before, gradients() and the fields above undefined.
+  Status exchanged = Ok();
 };
 
 // Where the values of a tensor that trains lie in the flat parameter buffer.
@@ -77,8 +87,8 @@ using SampleSource = std::function<void(int64_t first, int64_t count, std::span<
 
 class Network {
  public:
-  // kInvalid: a weight is missing, has another shape or type; an operator or device that cannot be run (names the node); a
-  // tap that is not there.
+  // kInvalid: a weight is missing, has another shape or type; an operator or device that cannot be run (names the node), or not
+  // in a gang; a tap that is not there.
   static Result<std::unique_ptr<Network>> Create(const model::Graph& graph, const model::TensorMap& weights,
                                                  const NetworkOptions& options);
   virtual ~Network() = default;
@@ -87,6 +97,8 @@ class Network {
   // gradient of the loss; batch-norm statistics are updated. A label may be kNoLabel. REQUIRES: n ≤ max_batch.
   virtual BatchResult TrainBatch(const SampleSource& samples, std::span<const int64_t> labels, BatchPosition position,
                                  const LossOptions& loss) = 0;
+  // Positions of the flat buffers whose gradients are of interest: a gang exchanges no others, and they may be zero. Empty: all.
+  virtual void SetExchanged(std::span<const uint8_t> mask) = 0;
   // Evaluation mode. `logits` [n, classes] is filled; it may be empty if only the result is wanted.
   virtual BatchResult EvaluateBatch(const SampleSource& samples, std::span<const int64_t> labels, std::span<float> logits) = 0;
   // Evaluation mode, without labels: logits [n, classes] and the values at the taps, one span [n, elements] per tap.

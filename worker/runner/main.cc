@@ -16,7 +16,7 @@ namespace {
 struct Arguments {
   int fd = -1;
   int threads = 1;
-  std::string device = "cpu", store, blob_endpoint, log_level = "info", once;
+  std::string device = "cpu", store, blob_endpoint, log_level = "info", once, gang_host = "127.0.0.1";
 };
 
 Result<std::unique_ptr<storage::BlobStore>> OpenBlobs(const Arguments& arguments) {
@@ -31,6 +31,8 @@ class PrintingHooks : public StepHooks {
   void Progress(Json values) override { Print(worker::StepProgress{std::move(values)}); }
   void Snapshot(const Digest& blob, const Json& position) override { Print(worker::StepSnapshot{blob, position}); }
   std::optional<StopRequest> StopRequested() override { return std::nullopt; }
+  void Joins(const std::string& endpoint) override { Print(worker::StepJoins{endpoint}); }
+  std::optional<std::vector<std::string>> Joined(Millis) override { return std::nullopt; }
   static void Print(const worker::RunnerEvent& event) { std::printf("%s\n", Canonical(worker::ToJson(event)).c_str()); }
 };
 
@@ -44,6 +46,7 @@ int RunOnce(const std::string& path, const Environment& environment) {
     LogError(path + ": " + assignment.error().message);
     return 2;
   }
+  assignment->gang = {};  // nobody is here to bring others together; the result is the same
   PrintingHooks hooks;
   worker::RunnerEvent event = ExecuteStep(*assignment, environment, hooks);
   PrintingHooks::Print(event);
@@ -63,6 +66,7 @@ int Main(const Arguments& arguments) {
   SystemClock clock;
   InputCache cache(**blobs);
   Environment environment{**blobs, cache, clock, arguments.threads, arguments.device};
+  environment.gang_host = arguments.gang_host;
   if (!arguments.once.empty()) return RunOnce(arguments.once, environment);
   worker::RunnerPipe pipe{UniqueFd(arguments.fd)};
   return ServePipe(pipe, environment);
@@ -80,6 +84,9 @@ int main(int argc, char** argv) {
   app.add_option("--device", arguments.device, "cpu, cuda or cuda:N");
   app.add_option("--store", arguments.store, "store directory on this host");
   app.add_option("--blob-endpoint", arguments.blob_endpoint, "blob service, where there is no store directory");
+  app.add_option("--gang-host", arguments.gang_host,
+                 "name or address of this host as other hosts reach it, for steps that several runners share; a loopback address (the default) "
+                 "keeps them on this host");
   app.add_option("--log-level", arguments.log_level, "debug, info, warning, error");
   app.add_option("--once", arguments.once, "run the assignment in this JSON file, print its events, end");
   CLI11_PARSE(app, argc, argv);

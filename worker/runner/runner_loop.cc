@@ -16,16 +16,16 @@ class PipeHooks : public StepHooks {
   void Snapshot(const Digest& blob, const Json& position) override { Send(worker::StepSnapshot{blob, position}); }
   std::optional<StopRequest> StopRequested() override {
     if (stop_) return stop_;
-    auto command = pipe_.Receive(Millis(0));
-    if (!command.ok()) {
-      Leave(command.error().message);
-    } else if (command->has_value()) {
-      const worker::RunnerCommand& received = **command;
-      if (const auto* stop = std::get_if<worker::StopStep>(&received)) stop_ = StopRequest{stop->keep};
-      else if (std::holds_alternative<worker::ExitRunner>(received)) Leave("exit was asked for");
-      else Leave("the agent started a step while one runs");
-    }
+    Receive(Millis(0));
     return stop_;
+  }
+  void Joins(const std::string& endpoint) override {
+    joins_ = true;
+    Send(worker::StepJoins{endpoint});
+  }
+  std::optional<std::vector<std::string>> Joined(Millis wait) override {
+    if (!joined_ && !stop_) Receive(wait);
+    return joined_;
   }
   void Send(const worker::RunnerEvent& event) {
     if (leaving_) return;
@@ -37,11 +37,32 @@ class PipeHooks : public StepHooks {
     leaving_ = true;
     stop_ = StopRequest{false};
   }
-  void BeginStep() { stop_.reset(); }
+  void BeginStep() {
+    stop_.reset();
+    joins_ = false;
+    joined_.reset();
+  }
 
  private:
+  void Receive(Millis wait) {
+    auto command = pipe_.Receive(wait);
+    if (!command.ok()) return Leave(command.error().message);
+    if (!command->has_value()) return;
+    worker::RunnerCommand& received = **command;
+    if (const auto* stop = std::get_if<worker::StopStep>(&received)) stop_ = StopRequest{stop->keep};
+    else if (auto* join = std::get_if<worker::JoinGang>(&received)) Join(std::move(join->endpoints));
+    else if (std::holds_alternative<worker::ExitRunner>(received)) Leave("exit was asked for");
+    else Leave("the agent started a step while one runs");
+  }
+  // Means nothing to a step that did not ask, or has gone on.
+  void Join(std::vector<std::string> endpoints) {
+    if (joins_ && !joined_) joined_ = std::move(endpoints);
+  }
+
   worker::RunnerPipe& pipe_;
   std::optional<StopRequest> stop_;
+  bool joins_ = false;
+  std::optional<std::vector<std::string>> joined_;
   bool leaving_ = false;
 };
 
@@ -60,7 +81,7 @@ int ServePipe(worker::RunnerPipe& pipe, const Environment& environment) {
     if (!command->has_value()) continue;
     if (std::holds_alternative<worker::ExitRunner>(**command)) return 0;
     const auto* start = std::get_if<worker::StartStep>(&**command);
-    if (start == nullptr) continue;  // a stop that came after its step
+    if (start == nullptr) continue;  // a stop or a join that came after its step
     hooks.BeginStep();
     hooks.Send(ExecuteStep(start->assignment, environment, hooks));
   }

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "model/encoding.h"
 #include "model/initialize.h"
+#include "worker/runner/gang.h"
 
 namespace pare::runner {
 namespace {
@@ -59,8 +60,10 @@ Result<Trained> RunTraining(StepContext& context, const StepData& data, TrainPla
   job.threads = context.environment.threads;
   job.snapshot_every_epochs = static_cast<int64_t>(Hint(context.assignment.hints, "snapshot_every_epochs"));
   job.snapshot_every_seconds = Hint(context.assignment.hints, "snapshot_every_seconds");
+  std::optional<Snapshot> resume = LoadSnapshot(context);
+  ASSIGN_OR_RETURN(job.gang, MeetGang(context, resume));
   TrainServices services{context.hooks, context.snapshots, context.environment.clock, context.stopped};
-  ASSIGN_OR_RETURN(TrainResult trained, Train(std::move(job), LoadSnapshot(context), services));
+  ASSIGN_OR_RETURN(TrainResult trained, Train(std::move(job), std::move(resume), services));
   for (const model::TensorSpec& spec : info.tensors) {
     if (plan.from.graph.Find(spec.node) == nullptr) trained.weights.erase(spec.name);
   }

@@ -34,6 +34,7 @@ struct Environment {
   int threads = 1;
   std::string device = "cpu";
   Meters meters = SystemMeters();
+  std::string gang_host = "127.0.0.1";  // this host as runners elsewhere reach it (worker/collective/zmq_collective.h)
 };
 
 // One step.

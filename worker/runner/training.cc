@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/log.h"
 #include "common/random.h"
 #include "worker/engine/loss.h"
 #include "worker/engine/network.h"
@@ -25,6 +26,8 @@ class Trainer {
  private:
   Status ChooseRows();
   Status CheckStop();
+  // Stopped between batches; where `keep`, a snapshot is left.
+  Error Stopped(bool keep, const std::string& why);
   Status RunBatch();
   Status PrepareGradual(const std::optional<Snapshot>& resume);
   Status RefreshMasks();
@@ -37,6 +40,8 @@ class Trainer {
   Status CheckFinite();
   Snapshot Capture() const;
   Json PositionJson() const { return {{"epoch", position_.epoch}, {"batch", position_.batch}}; }
+  // Another rank of the gang speaks for it.
+  bool follows() const { return job_.gang != nullptr && job_.gang->rank() > 0; }
   // Batches of the step done so far.
   int64_t done() const { return (position_.epoch - job_.range.start) * batches_ + position_.batch; }
   int64_t draw_epoch(int64_t epoch) const { return job_.range.draw + epoch - job_.range.start; }
@@ -109,6 +114,7 @@ Status Trainer::Prepare(std::optional<Snapshot> resume) {
   options.seed = job_.seed;
   options.taps = job_.taps;
   options.frozen = job_.frozen;
+  options.collective = job_.gang;
   ASSIGN_OR_RETURN(network_, engine::Network::Create(job_.graph, job_.weights, options));
   optimizer_ = engine::Optimizer::Create(job_.options.optimizer, static_cast<int64_t>(network_->parameters().size()));
   if (resume) TRY(optimizer_->SetState(resume->optimizer));
@@ -164,9 +170,12 @@ Status Trainer::CheckStop() {
   if (auto stored = services_.snapshots.Poll()) services_.hooks.Snapshot(stored->blob, stored->position);
   std::optional<StopRequest> stop = services_.hooks.StopRequested();
   if (!stop) return Ok();
-  if (stop->keep) services_.stopped = services_.snapshots.WriteNow(EncodeSnapshot(Capture(), job_.step), PositionJson());
-  return Error{ErrorCode::kStopped, "stopped before batch " + std::to_string(position_.batch) + " of epoch " +
-                                        std::to_string(position_.epoch)};
+  return Stopped(stop->keep, "");
+}
+
+Error Trainer::Stopped(bool keep, const std::string& why) {
+  if (keep) services_.stopped = services_.snapshots.WriteNow(EncodeSnapshot(Capture(), job_.step), PositionJson());
+  return {ErrorCode::kStopped, "stopped before batch " + std::to_string(position_.batch) + " of epoch " + std::to_string(position_.epoch) + why};
 }
 
 Status Trainer::RunBatch() {
@@ -193,6 +202,12 @@ Status Trainer::RunBatch() {
   engine::LossOptions loss{.label_smoothing = job_.options.label_smoothing};
   if (job_.teacher != nullptr) TRY(job_.teacher->Teach(rows, samples, loss));
   engine::BatchResult result = network_->TrainBatch(samples, labels, {draw, position_.batch}, loss);
+  if (!result.exchanged.ok()) {
+    // Nothing has changed since the last boundary.
+    LogWarning("step " + job_.step.brief() + ": the gang broke: " + result.exchanged.error().message);
+    std::optional<StopRequest> stop = services_.hooks.StopRequested();
+    return Stopped(!stop || stop->keep, ": the gang broke: " + result.exchanged.error().message);
+  }
   if (!std::isfinite(result.loss)) return Diverged("the loss is not a number");
   if (!movement_.empty()) {
     engine::AddMovement(network_->parameters(), network_->gradients(), movement_, [this](const auto& body) { network_->ForRanges(body); });
@@ -255,6 +270,8 @@ void Trainer::SetMasks() {
     }
   }
   network_->Push();
+  // Of removed weights the norm reads the gradients, and the movement; the optimizer does not.
+  if (job_.options.clip_norm == 0.0 && movement_.empty()) network_->SetExchanged(mask_);
 }
 
 Status Trainer::EndEpoch() {
@@ -294,6 +311,7 @@ Error Trainer::Diverged(const std::string& what) const {
 }
 
 void Trainer::ReportProgress(bool epoch_end) {
+  if (follows()) return;
   Millis now = services_.clock.Monotonic();
   if (!epoch_end && now - last_progress_ < kProgressInterval) return;
   last_progress_ = now;
@@ -321,7 +339,7 @@ void Trainer::ReportProgress(bool epoch_end) {
 }
 
 void Trainer::SnapshotIfDue(bool epoch_end) {
-  if (services_.snapshots.busy()) return;  // the disk is slower than the interval: skip this one
+  if (follows() || services_.snapshots.busy()) return;  // the disk is slower than the interval: skip this one
   int64_t trained = position_.epoch - job_.range.start;
   bool due = epoch_end && job_.snapshot_every_epochs > 0 && trained % job_.snapshot_every_epochs == 0;
   if (!due && job_.snapshot_every_seconds > 0.0) {

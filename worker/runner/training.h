@@ -3,8 +3,12 @@
 // A result is a pure function of TrainJob without `threads`: draws are keyed by position, batches go in the order of
 // (seed, kShuffle, draw epoch), and an interrupted run that continues from its snapshot ends with the same bits.
 // One thread calls; the network uses its own threads inside.
+//
+// In a gang rank 0 reports progress and takes snapshots at intervals. When the exchange breaks every rank is at the boundary
+// before the batch, leaves a snapshot as if it were asked to stop, and any of them continues it.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -13,6 +17,7 @@
 #include "common/clock.h"
 #include "data/dataset.h"
 #include "model/graph.h"
+#include "worker/collective/collective.h"
 #include "worker/runner/hooks.h"
 #include "worker/runner/params.h"
 #include "worker/runner/snapshot.h"
@@ -44,6 +49,7 @@ struct TrainJob {
   StepKey step;  // whose snapshots these are
 
   // How to run, never what:
+  std::shared_ptr<collective::Collective> gang = nullptr;  // with whom; every rank calls Train with the same job
   std::string device = "cpu";
   int threads = 1;
   int64_t snapshot_every_epochs = 0;    // 0: none
@@ -64,7 +70,8 @@ struct TrainServices {
   std::optional<StoredSnapshot>& stopped;
 };
 
-// Errors: kStopped (services.stopped is the snapshot, if one was asked for and stored); kDiverged names epoch, batch,
+// Errors: kStopped, on request or because a rank of the gang is gone (services.stopped is the snapshot, if one is to be kept
+// and was stored); kDiverged names epoch, batch,
 // learning rate and a remedy; kInvalid: data and model do not fit, or no training samples.
 Result<TrainResult> Train(TrainJob job, std::optional<Snapshot> resume, const TrainServices& services);
 

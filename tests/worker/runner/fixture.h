@@ -30,6 +30,8 @@ class RecordingHooks : public StepHooks {
   std::optional<StopRequest> StopRequested() override {
     return boundaries++ >= stop_after ? std::optional(StopRequest{keep}) : std::nullopt;
   }
+  void Joins(const std::string&) override {}
+  std::optional<std::vector<std::string>> Joined(Millis) override { return std::nullopt; }
   int64_t stop_after = INT64_MAX;  // batch boundaries to let pass
   bool keep = true;
   int64_t boundaries = 0;

@@ -236,5 +236,35 @@ TEST_F(RunnerLoopTest, ServesStepsStopsOnRequestAndEndsWithThePipe) {
   EXPECT_EQ(exit_code_, 0);
 }
 
+TEST_F(RunnerLoopTest, JoinsAGangWhenItIsTold) {
+  worker::Assignment train = Make("train", Range(TrainParams(2), 0, 2, 0), {{"model", init_}});
+  Digest alone = Artifact(Run(train));
+  EXPECT_TRUE(std::holds_alternative<worker::RunnerReady>(Next()));
+  Send(worker::JoinGang{{"", ""}});  // idle: ignored
+  train.gang = {0, 2};
+  Send(worker::StartStep{train});
+  Send(worker::StopStep{true});
+  worker::RunnerEvent event = Next();
+  ASSERT_TRUE(std::holds_alternative<worker::StepJoins>(event)) << Canonical(worker::ToJson(event));
+  EXPECT_TRUE(std::holds_alternative<worker::StepStopped>(Next()));
+  Send(worker::StartStep{train});
+  event = Next();
+  ASSERT_TRUE(std::holds_alternative<worker::StepJoins>(event)) << Canonical(worker::ToJson(event));
+  // The other rank, without a pipe.
+  class Other : public RecordingHooks {
+   public:
+    explicit Other(std::vector<std::string> endpoints) : endpoints_(std::move(endpoints)) {}
+    std::optional<std::vector<std::string>> Joined(Millis) override { return endpoints_; }
+
+   private:
+    std::vector<std::string> endpoints_;
+  };
+  Other hooks({std::get<worker::StepJoins>(event).endpoint, ""});
+  Send(worker::JoinGang{{std::get<worker::StepJoins>(event).endpoint, ""}});
+  train.gang = {1, 2};
+  EXPECT_EQ(Artifact(Run(train, 1, hooks)), alone);
+  EXPECT_EQ(Artifact(Next()), alone);
+}
+
 }  // namespace
 }  // namespace pare::runner
