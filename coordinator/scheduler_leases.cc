@@ -47,6 +47,11 @@ std::string PositionText(const JsonText& position) {
   return " in epoch " + std::to_string(*epoch + 1) + (batch && *batch >= 0 ? ", batch " + std::to_string(*batch + 1) : "");
 }
 
+// Where a snapshot goes on, to be compared; (0, 0) for a position of other fields.
+std::pair<int64_t, int64_t> PlaceOf(const JsonText& position) {
+  return {IntegerOf(FieldOf(position.text(), "epoch")).value_or(0), IntegerOf(FieldOf(position.text(), "batch")).value_or(0)};
+}
+
 constexpr int64_t kLastOfLease = INT64_MAX;  // the snapshot of a Released: nothing of the lease comes after it
 // Both in heartbeats, if those are longer, as agents wait for acknowledgements (outbox).
 constexpr Millis kRevokeInterval{1'000};
@@ -203,7 +208,10 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   if (Worker* worker = WorkerAt(peer); worker != nullptr && !asked) {
     Rest(*worker, now_.monotonic + 2 * config_.heartbeat);  // unasked: it is about to end
   }
-  TakeSnapshot(*step, kLastOfLease, released.snapshot, released.position);
+  // Of a gang the first one's newest snapshot may be ahead, by a batch, of what another is left with.
+  bool behind = step->hold->gang() && step->snapshot.OrDefault().order.first == released.lease.epoch &&
+                PlaceOf(released.position) < PlaceOf(step->snapshot.OrDefault().position);
+  if (!behind) TakeSnapshot(*step, kLastOfLease, released.snapshot, released.position);
   EndAttempt(*step, "released", "", asked ? "" : "given back by the worker", released.busy_ms);
   NoteForAll(*step, "info", step->snapshot ? "given back with a snapshot" : "given back");
   GiveBack(*step);

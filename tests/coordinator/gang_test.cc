@@ -153,6 +153,23 @@ TEST_F(GangTest, ASnapshotIsAskedOfTheFirstAndAPausedJobGoesOnInAGang) {
   EXPECT_EQ(worker::AssignmentFromText(h_.Granted("w2").assignment)->snapshot, DigestOf("snap"));
 }
 
+// Who is left behind by a batch when the gang breaks has an older state than the first one's snapshot.
+TEST_F(GangTest, AnOlderSnapshotOfAnotherReplacesNoNewerOne) {
+  Start({"w1", "w2"});
+  Prepare("w1");
+  Prepare("w2");
+  h_.FromWorker("w1", SnapshotTaken{lease_, 1, DigestOf("newer"), {{"epoch", 3}, {"batch", 7}}});
+  h_.FromWorker("w2", Released{lease_, DigestOf("older"), {{"epoch", 3}, {"batch", 6}}, 1});
+  EXPECT_EQ(h_.StepNamed("a").snapshot->blob, DigestOf("newer"));
+}
+
+TEST_F(GangTest, AnotherSnapshotThatIsAheadIsTaken) {
+  Start({"w1", "w2"});
+  h_.FromWorker("w1", SnapshotTaken{lease_, 1, DigestOf("older"), {{"epoch", 3}, {"batch", 7}}});
+  h_.FromWorker("w2", Released{lease_, DigestOf("newer"), {{"epoch", 4}, {"batch", 0}}, 1});
+  EXPECT_EQ(h_.StepNamed("a").snapshot->blob, DigestOf("newer"));
+}
+
 TEST_F(GangTest, ACancelledOneIsTakenFromAll) {
   Start({"w1", "w2"});
   h_.sent.clear();
