@@ -5,10 +5,16 @@
 namespace pare::cli {
 namespace {
 
+std::string WorkersOf(const Json& attempt) {
+  std::string names;
+  for (const Json& name : attempt.value("workers", Json::array())) names += (names.empty() ? "" : ", ") + name.get<std::string>();
+  return names.empty() ? Text(attempt, "worker") : names;
+}
+
 std::string AttemptLine(const Json& step, const Json& attempt) {
   std::string why = Text(attempt, "error_class");
   if (std::string message = Text(attempt, "message"); !message.empty()) why += (why.empty() ? "" : ": ") + message;
-  return "  " + Text(step, "name") + ", attempt " + Text(attempt, "attempt") + " on " + Text(attempt, "worker") + ": " + Text(attempt, "outcome") +
+  return "  " + Text(step, "name") + ", attempt " + Text(attempt, "attempt") + " on " + WorkersOf(attempt) + ": " + Text(attempt, "outcome") +
          (why.empty() ? "" : " (" + why + ")") + "\n";
 }
 
@@ -71,7 +77,7 @@ std::string RenderJob(const Json& job) {
   std::string unfinished;
   for (const Json& s : job.value("steps", Json::array())) {
     Json attempts = s.value("attempts", Json::array());
-    std::string worker = attempts.empty() ? "" : Text(attempts.back(), "worker");
+    std::string worker = attempts.empty() ? "" : WorkersOf(attempts.back());
     rows.push_back({Text(s, "name"), Text(s, "state"), Text(s, "key").substr(0, 12), std::to_string(attempts.size()), BusyTime(attempts), worker, NoteOf(s)});
     for (const Json& a : attempts) {
       if (Text(a, "outcome") != "done" && Text(a, "outcome") != "running") unfinished += AttemptLine(s, a);

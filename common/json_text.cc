@@ -202,6 +202,12 @@ std::optional<int64_t> IntegerOf(std::string_view value) {
   return error == std::errc() && end == value.data() + value.size() ? std::optional(number) : std::nullopt;
 }
 
+std::optional<double> NumberOf(std::string_view value) {
+  double number = 0;
+  auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  return error == std::errc() && end == value.data() + value.size() ? std::optional(number) : std::nullopt;
+}
+
 std::string_view TypeNameOf(std::string_view value) {
   size_t begin = value.find_first_not_of(" \n\t\r");
   switch (begin == std::string_view::npos ? '\0' : value[begin]) {

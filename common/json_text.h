@@ -60,6 +60,7 @@ std::string TextOfIds(const Map& ids) {
 // What the value is, without quotes and escapes; nothing for a value of another kind (for an integer: or one outside int64).
 std::optional<std::string> StringOf(std::string_view value);
 std::optional<int64_t> IntegerOf(std::string_view value);
+std::optional<double> NumberOf(std::string_view value);
 // "object", "array", "string", "number", "boolean" or "null", of valid text.
 std::string_view TypeNameOf(std::string_view value);
 

@@ -26,6 +26,7 @@ inline constexpr size_t kMaxRecipesInMemory = 64;      // parsed, with their pla
 inline constexpr size_t kMaxPlannedInMemory = 2'000;   // steps of those, beside the newest
 inline constexpr size_t kMaxFailedAttempts = 1'000;   // of one step, whatever their classes
 inline constexpr size_t kMaxWorkers = 4'096;
+inline constexpr Millis kPreparePatience{60'000};     // from a gang's grant until all are prepared; or two lease timeouts
 inline constexpr int64_t kMaxEventsPerJob = 100'000;  // further lines of a job's history are not kept
 inline constexpr size_t kMaxRecipeBytes = 1 << 20;
 inline constexpr size_t kMaxUserBytes = 200;

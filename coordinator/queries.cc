@@ -36,7 +36,7 @@ Json AttemptsOf(const Step& step) {
   for (const storage::AttemptRow& row : step.attempts()) {
     list.push_back({{"attempt", row.attempt},
                     {"epoch", row.epoch},
-                    {"worker", NamesOf(WorkersOf(row))},
+                    {"worker", WorkersOf(row).front()},
                     {"workers", WorkersOf(row)},
                     {"started", TimeOrNull(row.started_ms)},
                     {"ended", TimeOrNull(row.ended_ms)},

@@ -48,11 +48,13 @@ void Scheduler::On(const Tick&) {
   ForgiveOwnAbsence();
   ExpireSilent();
   RepeatRevokes();
+  for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) GiveUpUnprepared(state_.steps.at(key));
   PlanRestored();
   ReplanDirty();
   WakeDelayed();
   WakeResting();
   Place();
+  FitGangs();
   last_tick_ = now_.monotonic;
 }
 

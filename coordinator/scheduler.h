@@ -117,6 +117,7 @@ class Scheduler {
   void RemoveWorker(const std::string& name, const std::string& reason);
   void ExpireSilent();
   void ExpireSilent(Step& step);
+  void GiveUpUnprepared(Step& step);
   void ForgiveOwnAbsence();
   // All changes of a worker that placement asks about, and the end of its rest.
   void SetLease(Worker& worker, std::optional<Lease> lease);
@@ -137,6 +138,7 @@ class Scheduler {
   void OnAgent(const PeerId& peer, const Released& released);
   // `problem`: what is wrong with the result, if the shell knows; empty: nothing.
   void Conclude(const PeerId& peer, const StepFinished& finished, std::string problem);
+  void CompareWithGang(const StepFinished& finished);
   void OnUnknownPeer(const PeerId& peer);
   Step* Held(const Lease& lease);
   // Answers a message whose lease is not the present one: Ack for a repetition of the message that ended it, else Stale.
@@ -145,7 +147,9 @@ class Scheduler {
   void FreeWorker(const PeerId& peer, const Lease& lease);
   void Confirm(Member& member);
   void ConfirmAt(const PeerId& peer, Hold& hold);  // by a message of the worker at this peer
-  void TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const JsonText& position);
+  void TakeSnapshot(Step& step, std::pair<int64_t, int64_t> order, const Digest& blob, const JsonText& position);
+  // Of a gang: what one of its workers is left with, where nothing newer is known.
+  void TakeSurvivors(const Released& released);
   void DropSnapshot(Step& step);
   void Grant(Step& step, const Placed& placed);
   JsonText AssignmentOf(const Step& step, int rank) const;
@@ -229,6 +233,9 @@ class Scheduler {
 
   // scheduler_placement.cc: Tick's last part
   void Place();
+  void FitGangs();
+  bool Grows(const Step& step) const;
+  bool Shrinks(const Step& step) const;
 
   // scheduler_restore.cc
   void RestoreSteps(storage::StoredState& stored);

@@ -55,6 +55,7 @@ std::pair<int64_t, int64_t> PlaceOf(const JsonText& position) {
 constexpr int64_t kLastOfLease = INT64_MAX;  // the snapshot of a Released: nothing of the lease comes after it
 // Both in heartbeats, if those are longer, as agents wait for acknowledgements (outbox).
 constexpr Millis kRevokeInterval{1'000};
+constexpr Millis kRegroup{500};
 
 }  // namespace
 
@@ -69,7 +70,12 @@ void Scheduler::Acknowledge(const PeerId& peer, const Lease& lease, const std::s
 }
 
 void Scheduler::AnswerOld(const PeerId& peer, const Lease& lease, const std::string& type, const std::string& outcome) {
-  FreeWorker(peer, lease);
+  // Whoever reports something else is still busy with it.
+  if (outcome.empty()) {
+    if (WorkerAt(peer) == nullptr) OnUnknownPeer(peer);
+  } else {
+    FreeWorker(peer, lease);
+  }
   const Step* step = state_.FindStep(lease.step);
   const storage::AttemptRow* attempt = nullptr;
   for (size_t i = 0; step != nullptr && i < step->attempts().size(); ++i) {
@@ -126,11 +132,10 @@ void Scheduler::OnAgent(const PeerId& peer, const Progress& progress) {
   Acknowledge(peer, progress.lease, "progress", hold.newest_point);
 }
 
-void Scheduler::TakeSnapshot(Step& step, int64_t sequence, const Digest& blob, const JsonText& position) {
-  std::pair order(step.hold->epoch, sequence);
+void Scheduler::TakeSnapshot(Step& step, std::pair<int64_t, int64_t> order, const Digest& blob, const JsonText& position) {
   if (blob.is_none() || order <= step.snapshot.OrDefault().order) return;
   step.snapshot = Snapshot{blob, position, order};
-  Write(storage::SnapshotRow{.key = step.key, .blob = blob, .at_ms = now_.wall.ms, .position = position, .lease_epoch = order.first, .sequence = sequence});
+  Write(storage::SnapshotRow{.key = step.key, .blob = blob, .at_ms = now_.wall.ms, .position = position, .lease_epoch = order.first, .sequence = order.second});
   if (step.failures == 0) return;
   step.failures = 0;  // it made progress
   WriteStep(step);
@@ -142,7 +147,7 @@ void Scheduler::OnAgent(const PeerId& peer, const SnapshotTaken& snapshot) {
   ConfirmAt(peer, *step->hold);
   // Not in the store any more (Service): nothing to resume from, so nothing is acknowledged. The worker repeats it until its next.
   if (snapshot.blob.is_none()) return;
-  TakeSnapshot(*step, snapshot.sequence, snapshot.blob, snapshot.position);
+  TakeSnapshot(*step, {snapshot.lease.epoch, snapshot.sequence}, snapshot.blob, snapshot.position);
   Acknowledge(peer, snapshot.lease, "snapshot_taken", snapshot.sequence);
 }
 
@@ -151,7 +156,10 @@ void Scheduler::On(const BadResult& event) { Conclude(event.peer, event.finished
 
 void Scheduler::Conclude(const PeerId& peer, const StepFinished& finished, std::string problem) {
   Step* step = Held(finished.lease);
-  if (step == nullptr) return AnswerOld(peer, finished.lease, "step_finished", "done");
+  if (step == nullptr) {
+    CompareWithGang(finished);
+    return AnswerOld(peer, finished.lease, "step_finished", "done");
+  }
   FreeWorker(peer, finished.lease);
   auto artifact = storage::HeadFromText(finished.manifest);
   if (problem.empty()) problem = ManifestProblem(state_, *step, finished, artifact);
@@ -167,6 +175,18 @@ void Scheduler::Conclude(const PeerId& peer, const StepFinished& finished, std::
     AddCached(*worker, finished.artifact);
   }
   Acknowledge(peer, finished.lease, "step_finished", 0);
+}
+
+// Two workers of a gang that finish must have the same bits.
+void Scheduler::CompareWithGang(const StepFinished& finished) {
+  const Step* step = state_.FindStep(finished.lease.step);
+  if (step == nullptr || step->state != StepState::kDone || step->attempts().empty() || step->artifact == finished.artifact) return;
+  const storage::AttemptRow& attempt = step->attempts().back();
+  if (attempt.epoch != finished.lease.epoch || attempt.outcome != "done" || WorkersOf(attempt).size() == 1) return;
+  std::string text = "two workers of its gang left different results, " + step->artifact.brief() + " and " + finished.artifact.brief() + ": please report this";
+  for (auto& [id, job] : state_.jobs) {
+    if (job.Find(step->key) != nullptr) Note(job, "error", NameIn(job, step->key), text);  // also of one that has ended
+  }
 }
 
 void Scheduler::OnAgent(const PeerId& peer, const StepAborted& aborted) {
@@ -202,7 +222,10 @@ void Scheduler::OnAgent(const PeerId& peer, const Prepared& prepared) {
 
 void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   Step* step = Held(released.lease);
-  if (step == nullptr) return AnswerOld(peer, released.lease, "released", "released");
+  if (step == nullptr) {
+    TakeSurvivors(released);
+    return AnswerOld(peer, released.lease, "released", "released");
+  }
   FreeWorker(peer, released.lease);
   bool asked = step->hold->revoked.has_value();
   if (Worker* worker = WorkerAt(peer); worker != nullptr && !asked) {
@@ -211,11 +234,26 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   // Of a gang the first one's newest snapshot may be ahead, by a batch, of what another is left with.
   bool behind = step->hold->gang() && step->snapshot.OrDefault().order.first == released.lease.epoch &&
                 PlaceOf(released.position) < PlaceOf(step->snapshot.OrDefault().position);
-  if (!behind) TakeSnapshot(*step, kLastOfLease, released.snapshot, released.position);
-  EndAttempt(*step, "released", "", asked ? "" : "given back by the worker", released.busy_ms);
+  if (!behind) TakeSnapshot(*step, {released.lease.epoch, kLastOfLease}, released.snapshot, released.position);
+  std::string why = "given back by the worker";
+  const Worker* worker = WorkerAt(peer);
+  if (step->hold->gang()) why = "given back by " + (worker == nullptr ? "a worker" : "worker " + worker->name) + ": it ends, or its gang did not meet or broke; its log says which";
+  EndAttempt(*step, "released", "", asked ? "" : why, released.busy_ms);
   NoteForAll(*step, "info", step->snapshot ? "given back with a snapshot" : "given back");
   GiveBack(*step);
   Acknowledge(peer, released.lease, "released", 0);
+}
+
+void Scheduler::TakeSurvivors(const Released& released) {
+  auto found = state_.steps.find(released.lease.step);
+  if (found == state_.steps.end() || released.snapshot.is_none()) return;
+  Step& step = found->second;
+  if (step.hold || (step.state != StepState::kReady && step.state != StepState::kWaiting) || step.attempts().empty()) return;
+  const storage::AttemptRow& attempt = step.attempts().back();
+  if (attempt.epoch != released.lease.epoch || WorkersOf(attempt).size() == 1 || attempt.error_class == "corrupt") return;
+  const Snapshot& newest = step.snapshot.OrDefault();
+  if (newest.order.first == attempt.epoch && PlaceOf(released.position) <= PlaceOf(newest.position)) return;
+  TakeSnapshot(step, {attempt.epoch, kLastOfLease}, released.snapshot, released.position);
 }
 
 JsonText Scheduler::AssignmentOf(const Step& step, int rank) const {
@@ -237,7 +275,7 @@ void Scheduler::Grant(Step& step, const Placed& placed) {
   Lease lease{step.key, ++state_.last_epoch};
   step.hold = Hold{.epoch = lease.epoch, .members = {}, .reason = placed.reason, .granted = now_.monotonic, .share = step.queued->share};
   for (const std::string& name : placed.workers) step.hold->members.push_back({.worker = name, .confirmed = now_.monotonic});
-  ++state_.shares[step.queued->share].held;
+  state_.shares[step.queued->share].held += static_cast<int64_t>(placed.workers.size());
   if (!step.past) step.past = Past{};
   step.past->progress = JsonText();
   step.past->attempts.push_back({.key = step.key,
@@ -300,17 +338,22 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   Write(attempt);
   Lease lease{step.key, step.hold->epoch};
   bool told = step.hold->revoked == false;  // all of them, to drop it
+  bool survived = outcome == "lost" || error_class == "runner_lost" || error_class == "out_of_memory";
+  bool unsaved = outcome == "released" && step.snapshot.OrDefault().order != std::pair(lease.epoch, kLastOfLease);
   for (const Member& member : step.hold->members) {
     auto worker = state_.workers.find(member.worker);
     bool busy = worker != state_.workers.end() && worker->second.lease == lease;
     // It keeps the lease until it says that it has stopped.
-    if (busy && step.hold->gang() && !told) Say(worker->second.peer, Revoke{lease, false, "the attempt of its gang has ended: " + outcome});
+    if (busy && step.hold->gang() && !told) Say(worker->second.peer, Revoke{lease, survived || unsaved, "the attempt of its gang has ended: " + outcome});
   }
+  // Time for them to stop, and to bring a snapshot.
+  if (step.hold->gang()) step.not_before = now_.monotonic + kRegroup;
   state_.running.erase(step.key);
   revoked_.erase(step.key);
   Share& share = state_.shares[step.hold->share];
-  --share.held;
-  share.used += now_.monotonic - step.hold->granted;
+  auto workers = static_cast<int64_t>(step.hold->members.size());
+  share.held -= workers;
+  share.used += workers * (now_.monotonic - step.hold->granted);
   step.hold.reset();
 }
 

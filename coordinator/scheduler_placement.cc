@@ -9,6 +9,8 @@
 namespace pare::coordinator {
 namespace {
 
+constexpr Millis kFitAge{2'000};
+constexpr double kWorthFitting = 5.0;      // seconds to go
 constexpr size_t kMostCounted = 1'000;  // of the steps before a step
 
 // Idle workers that hold inputs of the step in memory: name → how many.
@@ -25,29 +27,38 @@ std::map<std::string, size_t> HoldersOf(const State& state, const Step& step, co
   return held;
 }
 
-// How many workers may run the step together. Alone after a gang that broke: whatever breaks gangs here, such as hosts that do not
-// reach each other, does not hold the step up for ever.
-int64_t LargestGang(const Step& step) {
-  if (!step.attempts().empty()) {
-    const storage::AttemptRow& last = step.attempts().back();
-    bool asked = last.outcome == "released" && last.message.empty();
-    if (!asked && WorkersOf(last).size() > 1) return 1;
-  }
-  return std::clamp<int64_t>(IntegerOf(FieldOf(step.hints.text(), "gang")).value_or(1), 1, worker::kMaxGangSize);
+bool GangBroke(const Step& step) {
+  const std::vector<storage::AttemptRow>& attempts = step.attempts();
+  auto last = std::find_if(attempts.rbegin(), attempts.rend(), [](const auto& a) { return a.outcome != "running"; });
+  if (last == attempts.rend() || WorkersOf(*last).size() == 1) return false;
+  return last->outcome == "lost" || last->outcome == "failed" || (last->outcome == "released" && !last->message.empty());
 }
 
+// How many workers may run the step together. Alone after a gang that broke: whatever breaks gangs here does not hold the step
+// up for ever.
+int64_t LargestGang(const Step& step) {
+  int64_t largest = std::clamp<int64_t>(IntegerOf(FieldOf(step.hints.text(), "gang")).value_or(1), 1, worker::kMaxGangSize);
+  return largest > 1 && GangBroke(step) ? 1 : largest;
+}
+
+// Of one host: the sockets between runners know no authentication, and do not leave it.
 Placed WithGang(const State& state, const Step& step, Placed placed) {
   int64_t largest = LargestGang(step);
-  if (largest == 1) return placed;
+  if (largest == 1) {
+    if (GangBroke(step)) placed.reason += "; alone, as its last gang broke";
+    return placed;
+  }
   std::string device = DeviceClassOf(*step.device);
   const std::set<std::string>& idle = state.idle.at(device);
   auto queue = state.ready.find(device);
   size_t ready = queue == state.ready.end() ? 1 : std::max<size_t>(queue->second.size, 1);
   size_t size = std::min(static_cast<size_t>(largest), std::max<size_t>(idle.size() / ready, 1));
-  for (auto name = idle.begin(); placed.workers.size() < size; ++name) {
-    if (*name != placed.workers.front()) placed.workers.push_back(*name);
+  const std::string& host = state.workers.at(placed.workers.front()).host;
+  for (const std::string& name : idle) {
+    if (placed.workers.size() >= size) break;
+    if (name != placed.workers.front() && state.workers.at(name).host == host) placed.workers.push_back(name);
   }
-  if (size > 1) placed.reason += "; in a gang of " + std::to_string(size) + ", as other workers would idle";
+  if (placed.workers.size() > 1) placed.reason += "; in a gang of " + std::to_string(placed.workers.size()) + ", as other workers would idle";
   return placed;
 }
 
@@ -85,6 +96,7 @@ std::string Ahead(const State& state, const Step& step) {
 Decision ExplainReady(const State& state, const Step& step, Now now) {
   if (!step.queued && state.AwaitsPlan(step)) return NotNow{"the coordinator has started again and has not come to its job yet", {}};
   if (!step.queued) return NotNow{"its job is paused: `pare resume` lets it go on", {}};
+  if (step.not_before > now.monotonic && !step.problem) return NotNow{"the workers of its last gang are being freed", {}};
   if (step.not_before > now.monotonic) {
     return NotNow{"it is tried again in " + std::to_string((step.not_before - now.monotonic).count()) + " ms after " + step.problem->error_class + ": " +
                       step.problem->message,
@@ -186,6 +198,45 @@ void Scheduler::Place() {
       Grant(step, *placed);
     }
   }
+}
+
+// A gang is fitted to what has changed since it was formed. One at a time, and only where it has run for a while and has long to
+// go: to stop and begin again takes about half a second.
+void Scheduler::FitGangs() {
+  if (state_.draining || !revoked_.empty()) return;
+  Step* longest = nullptr;
+  double left = kWorthFitting;
+  for (const StepKey& key : state_.running) {
+    Step& step = state_.steps.at(key);
+    if (now_.monotonic - step.hold->granted < kFitAge || (!Grows(step) && !Shrinks(step))) continue;
+    double seconds = NumberOf(FieldOf(step.progress().text(), "eta_s")).value_or(0);
+    if (seconds <= left) continue;
+    longest = &step;
+    left = seconds;
+  }
+  if (longest == nullptr) return;
+  std::string why = Grows(*longest) ? "other workers idle: it goes on with them" : "other steps wait: it goes on with fewer workers";
+  NoteForAll(*longest, "info", "asked back: " + why);
+  RevokeLease(*longest, true, why);
+}
+
+// It began when the others were busy, or not there yet, and nobody needs them now.
+bool Scheduler::Grows(const Step& step) const {
+  std::string device = DeviceClassOf(*step.device);
+  auto ready = state_.ready.find(device);
+  auto idle = state_.idle.find(device);
+  auto first = state_.workers.find(step.hold->worker());
+  if (first == state_.workers.end() || idle == state_.idle.end() || (ready != state_.ready.end() && !ready->second.empty())) return false;
+  bool spare = std::any_of(idle->second.begin(), idle->second.end(), [&](const std::string& name) { return state_.workers.at(name).host == first->second.host; });
+  return spare && static_cast<int64_t>(step.hold->members.size()) < LargestGang(step);
+}
+
+// Nobody is left for steps that became ready since.
+bool Scheduler::Shrinks(const Step& step) const {
+  std::string device = DeviceClassOf(*step.device);
+  auto ready = state_.ready.find(device);
+  auto idle = state_.idle.find(device);
+  return step.hold->gang() && ready != state_.ready.end() && !ready->second.empty() && (idle == state_.idle.end() || idle->second.empty());
 }
 
 }  // namespace pare::coordinator

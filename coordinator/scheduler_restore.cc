@@ -182,7 +182,7 @@ void Scheduler::RestoreHold(Step& step, int64_t newest_point) {
   size_t share = state_.jobs.at(*step.wanted_by.begin()).share;
   step.hold = Hold{.epoch = attempt.epoch, .members = {}, .newest_point = newest_point, .granted = now_.monotonic, .share = share};
   for (const std::string& name : WorkersOf(attempt)) step.hold->members.push_back({.worker = name, .confirmed = now_.monotonic, .seen = true});
-  ++state_.shares[share].held;
+  state_.shares[share].held += static_cast<int64_t>(step.hold->members.size());
   state_.running.insert(step.key);
   step.state = StepState::kRunning;
   step.since = {attempt.started_ms};

@@ -107,7 +107,7 @@ void Scheduler::FailOrRetry(Step& step, const std::string& error_class, const st
     return FailForGood(step, error_class, "the limit of " + std::to_string(kMaxFailedAttempts) + " failed attempts is reached; the last: " + message);
   }
   Millis wait = BackoffOf(policy, same_class);
-  step.not_before = now_.monotonic + wait;
+  step.not_before = std::max(step.not_before, now_.monotonic + wait);
   step.problem = Problem{error_class, ClipText(message)};
   ++state_.counters.retries;
   std::string limit = policy.retries == kUnlimitedRetries ? "" : " of " + std::to_string(policy.retries);

@@ -79,7 +79,7 @@ void Scheduler::OnAgent(const PeerId& peer, const Heartbeat& heartbeat) {
 
 // The worker says which leases it has: the present ones are confirmed, the others go to `stale`.
 void Scheduler::Listen(Worker& worker, const std::vector<Lease>& running, std::vector<Lease>* stale) {
-  bool lists_its_own = false;
+  bool lists_its_own = std::any_of(running.begin(), running.end(), [&](const Lease& lease) { return worker.lease == lease; });
   for (const Lease& lease : running) {
     Step* step = Held(lease);
     Member* member = step == nullptr ? nullptr : step->hold->Find(worker.name);
@@ -180,6 +180,17 @@ void Scheduler::RemoveWorker(const std::string& name, const std::string& reason)
   state_.resting.erase({it->second.not_before, name});
   state_.idle[DeviceClassOf(it->second.device)].erase(name);
   state_.workers.erase(it);
+}
+
+// A runner that never gets its inputs, or an agent that never gets to the step, must not hold the others.
+void Scheduler::GiveUpUnprepared(Step& step) {
+  const Hold& hold = *step.hold;
+  if (!hold.gang() || hold.prepared() || now_.monotonic - hold.granted < std::max(kPreparePatience, 2 * config_.lease_timeout)) return;
+  auto late = std::find_if(hold.members.begin(), hold.members.end(), [](const Member& member) { return !member.prepared; });
+  std::string text = "worker " + late->worker + " was not prepared in time";
+  NoteForAll(step, "warning", text + ": its gang is given up");
+  EndAttempt(step, "released", "", text, 0);
+  GiveBack(step);
 }
 
 // The first silent one of a gang is enough.

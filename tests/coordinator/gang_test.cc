@@ -82,7 +82,6 @@ TEST_F(GangTest, OneRefusalFreesAll) {
   h_.Release("w3");
   for (const char* worker : {"w1", "w2"}) {
     ASSERT_NE(LastSent<Revoke>(h_.sent, worker), nullptr) << worker;
-    EXPECT_FALSE(LastSent<Revoke>(h_.sent, worker)->keep);
     EXPECT_EQ(LastSent<pare::Commit>(h_.sent, worker), nullptr);
   }
   // Each has room again when it has stopped, and is answered as somebody who was asked.
@@ -148,7 +147,7 @@ TEST_F(GangTest, ASnapshotIsAskedOfTheFirstAndAPausedJobGoesOnInAGang) {
   EXPECT_FALSE(LastSent<Revoke>(h_.sent, "w2")->keep);
   h_.Release("w2");
   h_.Change(ChangeJob::What::kResume);
-  h_.Tick();
+  h_.Pass(Millis(750));
   EXPECT_THAT(Members(), ElementsAre("w1", "w2"));
   EXPECT_EQ(worker::AssignmentFromText(h_.Granted("w2").assignment)->snapshot, DigestOf("snap"));
 }
@@ -203,6 +202,147 @@ TEST_F(GangTest, AWorkerThatDoesNotComeBackAfterARestartEndsItForAll) {
   h_.Join("w1", {lease_});
   h_.Pass(Millis(5'250));
   EXPECT_EQ(h_.StepNamed("a").attempts()[0].outcome, "lost");
+}
+
+// What runners say to each other does not leave the host.
+TEST_F(GangTest, IsOfOneHost) {
+  h_.Do(FromAgent{"far", Hello{"far", std::string(kPareVersion), "there", "cpu", 1, {}, {}}});
+  h_.Join("w1");
+  h_.Join("w2");
+  h_.SubmitPlan("job", {{.name = "a", .candidate = true, .gang = 3}});
+  std::vector<std::string> members = Members();
+  if (members.size() == 1) EXPECT_THAT(members, ElementsAre("far"));
+  else EXPECT_THAT(members, ElementsAre("w1", "w2"));
+}
+
+TEST_F(GangTest, IsGivenUpWhenOneIsNotPreparedInTime) {
+  Start({"w1", "w2"});
+  Prepare("w1");
+  h_.Pass(Millis(59'000));
+  EXPECT_EQ(Members().size(), 2u);
+  h_.Pass(Millis(2'000));
+  const storage::AttemptRow& first = h_.StepNamed("a").attempts()[0];
+  EXPECT_EQ(first.outcome, "released");
+  EXPECT_EQ(first.message, "worker w2 was not prepared in time");
+  EXPECT_EQ(h_.StepNamed("a").failures, 0);
+  h_.Release("w1");
+  h_.Pass(Millis(2'000));
+  EXPECT_EQ(Members().size(), 1u);
+  EXPECT_THAT(h_.StepNamed("a").hold->reason, HasSubstr("alone, as its last gang broke"));
+}
+
+TEST_F(GangTest, APreparedOneMayTakeAllTheTimeInTheWorld) {
+  Start({"w1", "w2"});
+  Prepare("w1");
+  Prepare("w2");
+  h_.Pass(Millis(120'000));
+  EXPECT_EQ(h_.StepNamed("a").attempts().size(), 1u);
+}
+
+TEST_F(GangTest, WhatASurvivorIsLeftWithIsNotLost) {
+  Start({"w1", "w2"});
+  Prepare("w1");
+  Prepare("w2");
+  h_.FromWorker("w1", SnapshotTaken{lease_, 1, DigestOf("periodic"), {{"epoch", 3}, {"batch", 0}}});
+  h_.sent.clear();
+  h_.Abort("w2", "runner_lost");
+  ASSERT_NE(LastSent<Revoke>(h_.sent, "w1"), nullptr);
+  EXPECT_TRUE(LastSent<Revoke>(h_.sent, "w1")->keep);
+  h_.FromWorker("w1", Released{lease_, DigestOf("left"), {{"epoch", 3}, {"batch", 40}}, 1});
+  EXPECT_EQ(h_.StepNamed("a").snapshot->blob, DigestOf("left"));
+  h_.FromWorker("w1", Released{lease_, DigestOf("older"), {{"epoch", 3}, {"batch", 39}}, 1});
+  EXPECT_EQ(h_.StepNamed("a").snapshot->blob, DigestOf("left"));
+  // Once the step has begun again, it is too late.
+  h_.Pass(Millis(5'000));
+  ASSERT_EQ(h_.StateOf("a"), "running");
+  h_.FromWorker("w1", Released{lease_, DigestOf("late"), {{"epoch", 9}, {"batch", 0}}, 1});
+  EXPECT_EQ(h_.StepNamed("a").snapshot->blob, DigestOf("left"));
+}
+
+TEST_F(GangTest, TwoResultsThatDifferAreToldOf) {
+  Start({"w1", "w2"});
+  h_.Finish("w1");
+  Json other = ManifestOf(StepKey(DigestOf("another").bytes()));
+  h_.FromWorker("w2", StepFinished{lease_, ArtifactOf(other), other, 5});
+  EXPECT_THAT(h_.EventTexts(), Contains(HasSubstr("two workers of its gang left different results")));
+}
+
+TEST_F(GangTest, WhoStillReportsIsBusy) {
+  Start({"w1", "w2"});
+  h_.Release("w2");
+  h_.FromWorker("w1", Progress{lease_, 0, {{1, {{"epoch", 1}}}}});
+  EXPECT_EQ(LeaseOf("w1"), lease_);
+  h_.FromWorker("w1", Heartbeat{"w1", {lease_}, {}});
+  EXPECT_EQ(LeaseOf("w1"), lease_);
+  h_.FromWorker("w1", Heartbeat{"w1", {}, {}});
+  EXPECT_EQ(LeaseOf("w1"), std::nullopt);
+}
+
+// A step that has long to go, by its own word.
+class FittedGangTest : public GangTest {
+ protected:
+  void Report(const std::string& worker, double seconds) { h_.FromWorker(worker, Progress{h_.Granted(worker).lease, point_, {{point_ + 1, {{"epoch", 1}, {"eta_s", seconds}}}}}), ++point_; }
+  bool Asked(const std::string& worker) {
+    const auto* revoke = LastSent<Revoke>(h_.sent, worker);
+    return revoke != nullptr && revoke->keep;
+  }
+  int64_t point_ = 0;
+};
+
+TEST_F(FittedGangTest, GrowsWhenOthersIdle) {
+  h_.Join("w1");
+  h_.SubmitPlan("job", {{.name = "a", .candidate = true, .gang = 3}});
+  Report("w1", 100.0);
+  h_.Join("w2");
+  h_.Pass(Millis(1'000));
+  EXPECT_FALSE(Asked("w1")) << "it has only begun";
+  h_.Pass(Millis(1'500));
+  ASSERT_TRUE(Asked("w1"));
+  h_.Release("w1", "so far");
+  h_.Pass(Millis(750));
+  EXPECT_THAT(Members(), ElementsAre("w1", "w2"));
+  EXPECT_EQ(worker::AssignmentFromText(h_.Granted("w2").assignment)->snapshot, DigestOf("so far"));
+  EXPECT_EQ(h_.StepNamed("a").attempts()[0].outcome, "released");
+}
+
+TEST_F(FittedGangTest, DoesNotGrowForAFewSecondsOrBeyondItsLimit) {
+  h_.Join("w1");
+  h_.SubmitPlan("job", {{.name = "a", .candidate = true, .gang = 2}});
+  h_.Join("w2");
+  Report("w1", 3.0);
+  h_.Pass(Millis(5'000));
+  EXPECT_FALSE(Asked("w1"));
+  Report("w1", 30.0);
+  h_.Tick();
+  ASSERT_TRUE(Asked("w1"));
+  h_.Release("w1");
+  h_.Pass(Millis(750));
+  ASSERT_EQ(Members().size(), 2u);
+  h_.Join("w3");
+  point_ = 0;
+  Report("w1", 30.0);
+  h_.sent.clear();
+  h_.Pass(Millis(5'000));
+  EXPECT_FALSE(Asked("w1"));
+}
+
+TEST_F(FittedGangTest, ShrinksWhenAnotherStepWaits) {
+  Start({"w1", "w2"});
+  Prepare("w1");
+  Prepare("w2");
+  Report("w1", 100.0);
+  h_.Pass(Millis(3'000));
+  EXPECT_FALSE(Asked("w1"));
+  std::string job = h_.JobNamed().id;
+  h_.SubmitPlan("another", {{.name = "b", .candidate = true}});
+  h_.Tick();
+  ASSERT_TRUE(Asked("w1"));
+  h_.Release("w1", "so far");
+  EXPECT_EQ(h_.StateOf("b"), "running");
+  h_.Release("w2");
+  h_.Pass(Millis(750));
+  EXPECT_EQ(h_.StepNamed("a", job).state, StepState::kRunning);
+  EXPECT_EQ(h_.StepNamed("a", job).hold->members.size(), 1u);
 }
 
 TEST_F(GangTest, AWorkerOfAnotherGangHasNothingToSay) {

@@ -9,7 +9,7 @@ namespace {
 
 // Each way of training once: dense, gradual pruning, retraining under a mask (which exchanges what is left), distillation.
 constexpr const char* kRecipe = R"(model: {architecture: mlp, hidden: [64, 32]}
-train: {epochs: 120, batch_size: 32, shards: 4, optimizer: adam, learning_rate: 0.002}
+train: {epochs: 1500, batch_size: 32, shards: 4, optimizer: adam, learning_rate: 0.002}
 goal: {max_accuracy_drop: 100.0, minimize: bytes}
 snapshot: {every_epochs: 1}
 variants:

@@ -210,7 +210,7 @@ void Oracle::CheckSteps(const State& state) {
   for (const auto& [key, step] : state.steps) {
     CheckStep(state, step);
     if (!step.hold) continue;
-    ++held[step.hold->share];
+    held[step.hold->share] += static_cast<int64_t>(step.hold->members.size());
     // A hold from before a restart has no reason: its worker may be known to have ended it.
     if (step.hold->reason.empty()) continue;
     CheckGang(state, step);

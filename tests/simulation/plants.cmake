@@ -83,8 +83,8 @@ plant(one_step_a_turn coordinator/scheduler_placement.cc
 
 plant(leases_are_miscounted coordinator/scheduler_leases.cc
   "the share of a user still counts a lease that has ended"
-  [==[--share.held;]==]
-  [==[if (!PLANTED) --share.held;]==])
+  [==[share.held -= workers;]==]
+  [==[if (!PLANTED) share.held -= workers;]==])
 
 plant(lost_without_a_count coordinator/scheduler_leases.cc
   "lost leases are not counted"

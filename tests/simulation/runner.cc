@@ -10,6 +10,7 @@ using worker::RunnerEvent;
 namespace {
 
 constexpr Millis kRendezvousPatience{30'000};
+constexpr Millis kFirstsPatience{5'000};
 
 }  // namespace
 
@@ -133,7 +134,8 @@ void SimulatedRunner::EpochDone() {
   run.link = NextLink(run.assignment.key, run.assignment.inputs, run.epoch + 1, run.link);
   ++run.epoch;
   if (run.work.diverges && run.epoch >= run.work.epochs) return Fail("diverged", "the loss is NaN");
-  if (run.assignment.gang.rank == 0) Report(worker::StepProgress{{{"epoch", run.epoch}, {"epochs", run.work.epochs}}});
+  if (run.assignment.gang.rank == 0) Report(worker::StepProgress{{{"epoch", run.epoch}, {"epochs", run.work.epochs}, {"eta_s", static_cast<double>((run.work.epochs - run.epoch) * run.work.epoch_time.count()) / 1000}}});
+  if (run.epoch >= run.work.epochs && run.assignment.gang.rank != 0) return After(kFirstsPatience, [this] { Finish(); });
   if (run.epoch >= run.work.epochs) return Finish();
   if (run.assignment.gang.rank != 0) return NextEpoch();
   auto snapshot = parts_.blobs.Put(std::string_view(SnapshotOf(run.assignment.key, run.epoch, run.link)));
@@ -168,6 +170,7 @@ void SimulatedRunner::Fail(const std::string& error_class, const std::string& me
 
 void SimulatedRunner::Stop(bool keep) {
   if (!running_ || (running_->stopping && (keep || !*running_->stopping))) return;
+  if (keep && running_->epoch >= running_->work.epochs) return Finish();  // the first one of its gang is gone
   running_->stopping = keep;
   if (!keep && parts_.random.Uniform() < parts_.scenario.hangs) return;  // does not listen
   ++*generation_;  // the epoch under way comes to nothing

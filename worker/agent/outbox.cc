@@ -45,8 +45,8 @@ void Outbox::AddPrepared(const Prepared& prepared) { items_[prepared.lease].prep
 bool Outbox::Acknowledge(const Commit& commit) {
   auto found = items_.find(commit.lease);
   if (found == items_.end() || !found->second.prepared) return false;
-  found->second.prepared.reset();
-  return true;
+  found->second.committed = true;
+  return !std::exchange(found->second.begun, true);
 }
 
 void Outbox::Acknowledge(const Ack& ack) {
@@ -92,7 +92,7 @@ void Outbox::AppendPoints(const Lease& lease, Item& item, Millis now, std::vecto
 std::vector<Message> Outbox::Due(Millis now) {
   std::vector<Message> due;
   for (auto& [lease, item] : items_) {
-    if (item.prepared && IsDue(item.prepared_sent, now)) {
+    if (item.prepared && !item.committed && IsDue(item.prepared_sent, now)) {
       due.push_back(*item.prepared);
       item.prepared_sent = now;
     }
@@ -121,7 +121,7 @@ std::optional<Millis> Outbox::NextDue() const {
       if (fresh) consider(item.end ? std::nullopt : item.points_sent, kProgressInterval);
       if (item.points.front().sequence <= item.sent_sequence) consider(item.oldest_sent, resend_);
     }
-    if (item.prepared) consider(item.prepared_sent, resend_);
+    if (item.prepared && !item.committed) consider(item.prepared_sent, resend_);
     if (item.snapshot) consider(item.snapshot_sent, resend_);
     if (item.end) consider(item.end_sent, resend_);
   }
@@ -131,6 +131,7 @@ std::optional<Millis> Outbox::NextDue() const {
 void Outbox::SendAllAgain() {
   for (auto& [lease, item] : items_) {
     item.prepared_sent.reset();
+    item.committed = false;
     item.sent_sequence = 0;
     item.points_sent.reset();
     item.oldest_sent.reset();

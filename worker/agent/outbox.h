@@ -33,7 +33,7 @@ class Outbox {
   void AddEnd(const Lease& lease, Message end);
 
   void Acknowledge(const Ack& ack);
-  // False: it does not wait for one.
+  // True: the first one, of who is prepared.
   bool Acknowledge(const Commit& commit);
   void Forget(const Lease& lease) { items_.erase(lease); }
 
@@ -60,8 +60,10 @@ class Outbox {
     int64_t next_snapshot = 1;
     std::optional<SnapshotTaken> snapshot;
     std::optional<Millis> snapshot_sent;
-    std::optional<Prepared> prepared;  // until the Commit
+    std::optional<Prepared> prepared;  // kept after the Commit: a coordinator that starts again has forgotten it
     std::optional<Millis> prepared_sent;
+    bool committed = false;  // since the last Welcome
+    bool begun = false;      // there was a Commit
     std::optional<Message> end;
     std::optional<Millis> end_sent;
   };

@@ -52,7 +52,7 @@ Status ProcessStepRunner::Spawn(const RunnerSource& source) {
   UniqueFd ours(ends[0]), theirs(ends[1]);
   SpawnOptions spawn;
   spawn.arguments = {options_.executable,  "--fd",     std::to_string(theirs.get()), "--threads",
-                     std::to_string(options_.threads), "--device", options_.device,  "--log-level", options_.log_level, "--gang-host", options_.gang_host};
+                     std::to_string(options_.threads), "--device", options_.device,  "--log-level", options_.log_level};
   if (source.store.empty()) {
     spawn.arguments.insert(spawn.arguments.end(), {"--blob-endpoint", source.blob_endpoint});
   } else {

@@ -19,7 +19,6 @@ struct RunnerOptions {
   int threads = 1;
   std::string device = "cpu";
   std::string log_level = "info";
-  std::string gang_host = "127.0.0.1";  // where runners of other hosts reach this one
 };
 
 class ProcessStepRunner : public StepRunner {

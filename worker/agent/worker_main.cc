@@ -26,7 +26,7 @@ constexpr int kExitGivenUp = 1;
 constexpr int kExitUsage = 2;
 
 struct Options {
-  std::string coordinator, store, name, address, runner, device = "cpu", log_level = "info", log_file;
+  std::string coordinator, store, name, runner, device = "cpu", log_level = "info", log_file;
   int threads = 0;
   bool die_with_parent = false;
 };
@@ -50,9 +50,6 @@ void Declare(CLI::App& app, Options& options) {
   app.add_option("--threads", options.threads, "threads of a step (default: all cores)")->check(CLI::Range(1, 1024));
   app.add_option("--device", options.device, "device of the steps")->check(CLI::IsMember({"cpu"}))->capture_default_str();
   app.add_option("--name", options.name, "name of the worker, unique in the cluster (default: host-pid-0)");
-  app.add_option("--address", options.address,
-                 "host name or IP address under which workers on other hosts reach this one, for steps that several run together (default: 127.0.0.1 if the coordinator is "
-                 "on this host's loopback or an ipc socket, else the host's name)");
   app.add_option("--runner", options.runner, "the pare-runner executable (default: beside this one)");
   app.add_flag("--die-with-parent", options.die_with_parent, "stop when the process that started this one ends");
   app.add_option("--log-level", options.log_level, "debug, info, warning or error")
@@ -66,23 +63,12 @@ int Usage(const std::string& message) {
   return kExitUsage;
 }
 
-bool OnThisHost(const std::string& endpoint) {
-  for (const char* start : {"ipc://", "tcp://127.", "tcp://localhost:", "tcp://[::1]"}) {
-    if (endpoint.starts_with(start)) return true;
-  }
-  return false;
-}
-
 // What the command line leaves open, and whether the paths in it can be used.
 Status Complete(Options& options) {
   if (options.threads == 0) options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   if (options.name.empty()) options.name = HostName() + "-" + std::to_string(getpid()) + "-0";
   if (std::any_of(options.name.begin(), options.name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; })) {
     return Error{ErrorCode::kInvalid, "--name: control characters are not allowed in it"};
-  }
-  if (options.address.empty()) options.address = OnThisHost(options.coordinator) ? "127.0.0.1" : HostName();
-  if (options.address.find_first_of(" /\t\n") != std::string::npos || options.address.size() > 255) {
-    return Error{ErrorCode::kInvalid, "--address: expected a host name or an IP address, found '" + options.address.substr(0, 80) + "'"};
   }
   if (options.name.size() > 200) return Error{ErrorCode::kInvalid, "--name: at most 200 bytes"};
   if (options.runner.empty()) options.runner = ExecutableDirectory() + "/pare-runner";
@@ -113,7 +99,7 @@ Result<UniqueFd> CatchSignals() {
 Result<int> Work(const Options& options) {
   // Before anything starts a thread: signals are blocked in all of them and arrive at the loop.
   ASSIGN_OR_RETURN(UniqueFd signals, CatchSignals());
-  ASSIGN_OR_RETURN(auto runner, ProcessStepRunner::Create({options.runner, options.threads, options.device, options.log_level, options.address}));
+  ASSIGN_OR_RETURN(auto runner, ProcessStepRunner::Create({options.runner, options.threads, options.device, options.log_level}));
   ASSIGN_OR_RETURN(auto transport, ConnectZmq(options.coordinator));
   LogInfo("worker " + options.name + ", " + Plural(options.threads, "thread") + ", coordinator " + options.coordinator);
   SystemClock clock;

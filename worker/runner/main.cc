@@ -16,7 +16,7 @@ namespace {
 struct Arguments {
   int fd = -1;
   int threads = 1;
-  std::string device = "cpu", store, blob_endpoint, log_level = "info", once, gang_host = "127.0.0.1";
+  std::string device = "cpu", store, blob_endpoint, log_level = "info", once;
 };
 
 Result<std::unique_ptr<storage::BlobStore>> OpenBlobs(const Arguments& arguments) {
@@ -66,7 +66,6 @@ int Main(const Arguments& arguments) {
   SystemClock clock;
   InputCache cache(**blobs);
   Environment environment{**blobs, cache, clock, arguments.threads, arguments.device};
-  environment.gang_host = arguments.gang_host;
   if (!arguments.once.empty()) return RunOnce(arguments.once, environment);
   worker::RunnerPipe pipe{UniqueFd(arguments.fd)};
   return ServePipe(pipe, environment);
@@ -84,9 +83,6 @@ int main(int argc, char** argv) {
   app.add_option("--device", arguments.device, "cpu, cuda or cuda:N");
   app.add_option("--store", arguments.store, "store directory on this host");
   app.add_option("--blob-endpoint", arguments.blob_endpoint, "blob service, where there is no store directory");
-  app.add_option("--gang-host", arguments.gang_host,
-                 "name or address of this host as other hosts reach it, for steps that several runners share; a loopback address (the default) "
-                 "keeps them on this host");
   app.add_option("--log-level", arguments.log_level, "debug, info, warning, error");
   app.add_option("--once", arguments.once, "run the assignment in this JSON file, print its events, end");
   CLI11_PARSE(app, argc, argv);

@@ -63,7 +63,9 @@ Result<Trained> RunTraining(StepContext& context, const StepData& data, TrainPla
   std::optional<Snapshot> resume = LoadSnapshot(context);
   ASSIGN_OR_RETURN(job.gang, MeetGang(context, resume));
   TrainServices services{context.hooks, context.snapshots, context.environment.clock, context.stopped};
+  int rank = job.gang == nullptr ? 0 : job.gang->rank();
   ASSIGN_OR_RETURN(TrainResult trained, Train(std::move(job), std::move(resume), services));
+  TRY(AwaitFirst(context, rank));
   for (const model::TensorSpec& spec : info.tensors) {
     if (plan.from.graph.Find(spec.node) == nullptr) trained.weights.erase(spec.name);
   }

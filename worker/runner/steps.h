@@ -34,7 +34,7 @@ struct Environment {
   int threads = 1;
   std::string device = "cpu";
   Meters meters = SystemMeters();
-  std::string gang_host = "127.0.0.1";  // this host as runners elsewhere reach it (worker/collective/zmq_collective.h)
+  Millis firsts_patience{5'000};  // what the others of a gang leave the first one to finish (worker/runner/gang.h)
 };
 
 // One step.

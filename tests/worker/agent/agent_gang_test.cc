@@ -17,6 +17,16 @@ TEST_F(AgentCoreTest, SaysThatItIsPreparedUntilTheGangBegins) {
   EXPECT_TRUE(Sent<Prepared>(Live(Millis(5'000))).empty());
 }
 
+// A coordinator that starts again does not know who was prepared, and a gang that has begun does not begin twice.
+TEST_F(AgentCoreTest, SaysAgainAfterAWelcomeThatItIsPrepared) {
+  Run();
+  Report(StepJoins{"tcp://a"});
+  Get(Commit{kLease, {"tcp://a", "tcp://b"}});
+  EXPECT_EQ(Sent<Prepared>(Get(WelcomeMessage())), (std::vector<Prepared>{{kLease, "tcp://a"}}));
+  EXPECT_TRUE(All<JoinStep>(Get(Commit{kLease, {"tcp://a", "tcp://b"}})).empty());
+  EXPECT_TRUE(Sent<Prepared>(Live(Millis(5'000))).empty());
+}
+
 TEST_F(AgentCoreTest, ACommitOfAnotherLeaseOrBeforeItIsPreparedBeginsNothing) {
   Run();
   EXPECT_TRUE(All<JoinStep>(Get(Commit{kLease, {"tcp://a", "tcp://b"}})).empty());

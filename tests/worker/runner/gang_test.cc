@@ -77,7 +77,9 @@ class GangTest : public RunnerTest {
         if (prepare) prepare(r, own, hooks);
         TickingClock clock;
         InputCache cache(*blobs_);
-        outcomes[r].event = ExecuteStep(own, {*blobs_, cache, clock, 1, "cpu"}, hooks);
+        Environment environment{*blobs_, cache, clock, 1, "cpu"};
+        environment.firsts_patience = patience_;
+        outcomes[r].event = ExecuteStep(own, environment, hooks);
         outcomes[r].progress = hooks.progress.size();
         outcomes[r].snapshots = hooks.snapshots.size();
       });
@@ -85,6 +87,7 @@ class GangTest : public RunnerTest {
     for (std::thread& t : threads) t.join();
     return outcomes;
   }
+  Millis patience_{0};
   void ExpectArtifactOfOneAlone(const worker::Assignment& assignment, std::initializer_list<size_t> sizes = {2}) {
     Digest alone = Artifact(Run(assignment));
     for (size_t size : sizes) {
@@ -221,17 +224,32 @@ TEST_F(GangTest, AGangContinuesTheSnapshotOfAnother) {
   }
 }
 
-TEST_F(GangTest, AllStartAfreshIfOneCannotReadTheSnapshot) {
+TEST_F(GangTest, DoesNotMeetIfOneCannotReadTheSnapshot) {
   worker::Assignment assignment = Train();
-  Digest whole = Artifact(Run(assignment));
   RecordingHooks stops;
   stops.stop_after = 4;
   Digest snapshot = std::get<worker::StepStopped>(Run(assignment, 1, stops)).snapshot;
   for (const Outcome& outcome : RunGang(assignment, 2, [&](size_t rank, worker::Assignment& own, GangHooks&) {
          own.snapshot = rank == 0 ? snapshot : DigestOf(std::string_view("not stored"));
        })) {
-    EXPECT_EQ(Artifact(outcome.event), whole);
+    const auto* ended = std::get_if<worker::StepStopped>(&outcome.event);
+    ASSERT_NE(ended, nullptr) << Canonical(worker::ToJson(outcome.event));
+    EXPECT_TRUE(ended->snapshot.is_none());
   }
+}
+
+// One stores the result; the others are told when it is there.
+TEST_F(GangTest, OnlyTheFirstOneFinishesAStepThatIsNotGivenUp) {
+  patience_ = Millis(1'000'000'000);
+  std::vector<Outcome> outcomes = RunGang(Train(), 3, [](size_t rank, worker::Assignment&, GangHooks& hooks) {
+    if (rank == 0) return;
+    hooks.stop_after_batches = 3 * kBatches;
+    hooks.keep = rank == 2;  // this one takes the first for lost
+  });
+  EXPECT_TRUE(std::holds_alternative<worker::StepDone>(outcomes[0].event));
+  EXPECT_TRUE(std::holds_alternative<worker::StepStopped>(outcomes[1].event));
+  ASSERT_TRUE(std::holds_alternative<worker::StepDone>(outcomes[2].event));
+  EXPECT_EQ(Artifact(outcomes[2].event), Artifact(outcomes[0].event));
 }
 
 TEST_F(GangTest, WaitingForTheOthersEndsWithAStop) {
