@@ -5,7 +5,7 @@
 namespace pare::cli {
 namespace {
 
-std::string WorkersOf(const Json& attempt) {
+std::string NamesOfWorkers(const Json& attempt) {
   std::string names;
   for (const Json& name : attempt.value("workers", Json::array())) names += (names.empty() ? "" : ", ") + name.get<std::string>();
   return names.empty() ? Text(attempt, "worker") : names;
@@ -14,7 +14,7 @@ std::string WorkersOf(const Json& attempt) {
 std::string AttemptLine(const Json& step, const Json& attempt) {
   std::string why = Text(attempt, "error_class");
   if (std::string message = Text(attempt, "message"); !message.empty()) why += (why.empty() ? "" : ": ") + message;
-  return "  " + Text(step, "name") + ", attempt " + Text(attempt, "attempt") + " on " + WorkersOf(attempt) + ": " + Text(attempt, "outcome") +
+  return "  " + Text(step, "name") + ", attempt " + Text(attempt, "attempt") + " on " + NamesOfWorkers(attempt) + ": " + Text(attempt, "outcome") +
          (why.empty() ? "" : " (" + why + ")") + "\n";
 }
 
@@ -77,7 +77,7 @@ std::string RenderJob(const Json& job) {
   std::string unfinished;
   for (const Json& s : job.value("steps", Json::array())) {
     Json attempts = s.value("attempts", Json::array());
-    std::string worker = attempts.empty() ? "" : WorkersOf(attempts.back());
+    std::string worker = attempts.empty() ? "" : NamesOfWorkers(attempts.back());
     rows.push_back({Text(s, "name"), Text(s, "state"), Text(s, "key").substr(0, 12), std::to_string(attempts.size()), BusyTime(attempts), worker, NoteOf(s)});
     for (const Json& a : attempts) {
       if (Text(a, "outcome") != "done" && Text(a, "outcome") != "running") unfinished += AttemptLine(s, a);
