@@ -57,6 +57,15 @@ std::string Listening(const std::string& host) {
   return v6 ? "tcp://[::]:*" : "tcp://0.0.0.0:*";
 }
 
+// What a `sum` or `total` brings: records, then buffers of `length` floats.
+struct Layout {
+  size_t records = 0, length = 0, buffers = 0;
+  static size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+  size_t OffsetOf(size_t buffer) const { return Aligned(records) + buffer * Aligned(length * sizeof(float)); }
+  size_t bytes() const { return records + buffers * length * sizeof(float); }
+  Json ToJson() const { return {records, length, buffers}; }
+};
+
 // Of the only connection that a socket has.
 class LossMonitor : public zmq::monitor_t {
  public:
@@ -93,6 +102,10 @@ struct ZmqCollective::Sockets {
 
   // `payload` is shared with libzmq, not copied. False: nobody is there.
   bool Send(const std::string& peer, Json header, std::span<zmq::message_t> payload);
+  // Either way: in memory, or as frames.
+  Result<std::vector<zmq::message_t>> Pack(const Layout& layout, std::span<const std::byte> records, std::span<const std::span<float>> buffers);
+  // The buffers of a message; `records` are copied. They lie in the sender's memory, or in `received`.
+  Result<std::vector<std::span<float>>> Unpack(const Message& m, const Layout& layout, std::span<std::byte> records, std::vector<std::vector<float>>& received);
   std::optional<Message> Receive();
   // Takes messages until `done`. Its errors, and kUnreachable, kStopped.
   Status Await(const std::function<bool()>& done, const std::function<Status(Message&)>& take, std::optional<Millis> patience);
@@ -100,7 +113,7 @@ struct ZmqCollective::Sockets {
 
   Status Sum(std::span<const std::span<float>> shards, int n, std::span<float> total, std::span<std::byte> records);
   Status Collect(std::vector<std::span<float>>& buffers, std::span<const Addition> tree, std::span<std::byte> records, size_t length);
-  void Broadcast(std::span<float> total, std::span<std::byte> records);
+  Status Broadcast(std::span<float> total, std::span<std::byte> records);
   Status Exchange(const std::vector<std::span<float>>& buffers, std::span<const Addition> tree, std::span<float> total, std::span<std::byte> records);
 
   GangOptions options;
@@ -114,7 +127,9 @@ struct ZmqCollective::Sockets {
   Millis probed{0};
   int64_t round = 0, sent = 0;
   std::optional<Error> broken;
-  std::map<int, std::vector<float>> partials;  // at rank 0: buffers of others, by shard
+  std::map<int, std::vector<std::vector<float>>> received;  // buffers that came as frames, by sender
+  std::optional<SharedMemory> own;                          // for what this rank sends; nothing: frames
+  std::map<int, SharedMemory> memories;                     // of the others, by rank
 };
 
 void ZmqCollective::Sockets::Listen() {
@@ -219,17 +234,22 @@ Result<bool> ZmqCollective::Sockets::Join(const std::vector<std::string>& endpoi
 }
 
 Result<bool> ZmqCollective::Sockets::Gather(std::string_view state) {
-  bool same = true;
+  bool same = true, shared = own.has_value();
   TRY(Await([&] { return static_cast<int>(peers.size()) == options.ranks - 1; },
             [&](Message& m) {
               if (m.type != "hello") return Ok();
               peers[m.rank] = m.peer;
               same = same && m.header.value("state", Json()) == Json(state);
+              auto memory = StringField(m.header, "memory");
+              auto opened = memory.ok() && !memory->empty() ? SharedMemory::Open(*memory) : Result<SharedMemory>(Error{});
+              shared = shared && opened.ok();
+              if (opened.ok()) memories.insert_or_assign(m.rank, *std::move(opened));
               return Ok();
             },
             options.patience));
+  if (!shared) own.reset();
   for (const auto& [rank, peer] : peers) {
-    if (!Send(peer, {{"type", "start"}, {"same", same}}, {})) return Gone(rank);
+    if (!Send(peer, {{"type", "start"}, {"same", same}, {"memory", own ? own->name() : ""}}, {})) return Gone(rank);
   }
   return same;
 }
@@ -237,11 +257,20 @@ Result<bool> ZmqCollective::Sockets::Gather(std::string_view state) {
 Result<bool> ZmqCollective::Sockets::Arrive(const std::string& to, std::string_view state) {
   if (to.rfind("tcp://[", 0) == 0) socket.set(zmq::sockopt::ipv6, true);
   socket.connect(to);
-  if (!Send({}, {{"type", "hello"}, {"state", state}}, {})) return Gone(0);
+  if (!Send({}, {{"type", "hello"}, {"state", state}, {"memory", own ? own->name() : ""}}, {})) return Gone(0);
   std::optional<bool> same;
   TRY(Await([&] { return same.has_value(); },
             [&](Message& m) {
-              if (m.type == "start") same = m.header.value("same", Json()) == Json(true);
+              if (m.type != "start") return Ok();
+              same = m.header.value("same", Json()) == Json(true);
+              auto memory = StringField(m.header, "memory");
+              if (!memory.ok() || memory->empty()) {
+                own.reset();
+                return Ok();
+              }
+              auto opened = SharedMemory::Open(*memory);
+              if (!opened.ok()) return Status(opened.error());
+              memories.insert_or_assign(0, *std::move(opened));
               return Ok();
             },
             options.patience));
@@ -270,8 +299,7 @@ Status ZmqCollective::Sockets::Sum(std::span<const std::span<float>> shards, int
     if (!done_by_one(a)) Add(buffers[static_cast<size_t>(a.to)], buffers[static_cast<size_t>(a.from)]);
   }
   if (total.data() != buffers[0].data()) std::copy(buffers[0].begin(), buffers[0].end(), total.begin());
-  Broadcast(total, records);
-  return Ok();
+  return Broadcast(total, records);
 }
 
 Status ZmqCollective::Sockets::Collect(std::vector<std::span<float>>& buffers, std::span<const Addition> tree, std::span<std::byte> records, size_t length) {
@@ -282,51 +310,78 @@ Status ZmqCollective::Sockets::Collect(std::vector<std::span<float>>& buffers, s
     if (!OfRound(m, "sum", round) || m.peer != peers[m.rank] || !awaited.contains(m.rank)) return Ok();
     ShardRange range = OwnedBy(m.rank, options.ranks, n);
     std::vector<int> left = PartialsOf(tree, range);
-    auto owned = static_cast<size_t>(range.second - range.first);
-    if (m.payload.size() != left.size() + 1 || m.payload[0].size() != owned * record) return OtherSizes(m.rank);
-    CopyBytes(records.data() + static_cast<size_t>(range.first) * record, m.payload[0]);
-    for (size_t i = 0; i < left.size(); ++i) {
-      const zmq::message_t& part = m.payload[i + 1];
-      if (part.size() != length * sizeof(float)) return OtherSizes(m.rank);
-      // A frame need not lie where floats may.
-      std::vector<float>& buffer = partials[left[i]];
-      buffer.resize(length);
-      CopyBytes(std::as_writable_bytes(std::span(buffer)).data(), part);
-      buffers[static_cast<size_t>(left[i])] = buffer;
-    }
+    Layout layout{static_cast<size_t>(range.second - range.first) * record, length, left.size()};
+    ASSIGN_OR_RETURN(std::vector<std::span<float>> partials, Unpack(m, layout, records.subspan(static_cast<size_t>(range.first) * record, layout.records), received[m.rank]));
+    for (size_t i = 0; i < left.size(); ++i) buffers[static_cast<size_t>(left[i])] = partials[i];
     awaited.erase(m.rank);
     return Ok();
   };
   return Await([&] { return awaited.empty(); }, take, std::nullopt);
 }
 
-void ZmqCollective::Sockets::Broadcast(std::span<float> total, std::span<std::byte> records) {
-  zmq::message_t payload[2] = {zmq::message_t(records.data(), records.size()), zmq::message_t(total.data(), total.size_bytes())};
+Status ZmqCollective::Sockets::Broadcast(std::span<float> total, std::span<std::byte> records) {
+  Layout layout{records.size(), total.size(), 1};
+  ASSIGN_OR_RETURN(std::vector<zmq::message_t> payload, Pack(layout, records, std::span(&total, 1)));
   // Somebody who is gone now breaks the next sum; this one is complete, and may have been the last.
-  for (const auto& [rank, peer] : peers) (void)Send(peer, {{"type", "total"}, {"round", round}}, payload);
+  for (const auto& [rank, peer] : peers) (void)Send(peer, {{"type", "total"}, {"round", round}, {"sizes", layout.ToJson()}}, payload);
+  return Ok();
 }
 
 Status ZmqCollective::Sockets::Exchange(const std::vector<std::span<float>>& buffers, std::span<const Addition> tree, std::span<float> total,
                                         std::span<std::byte> records) {
   auto [first, last] = Owned(static_cast<int>(buffers.size()));
   size_t record = records.size() / buffers.size();
-  std::vector<zmq::message_t> payload;
-  payload.emplace_back(records.data() + static_cast<size_t>(first) * record, static_cast<size_t>(last - first) * record);
-  for (int s : PartialsOf(tree, {first, last})) {
-    std::span<float> buffer = buffers[static_cast<size_t>(s)];
-    payload.emplace_back(buffer.data(), buffer.size_bytes());
-  }
-  if (!Send({}, {{"type", "sum"}, {"round", round}}, payload)) return Gone(0);
+  std::vector<std::span<float>> left;
+  for (int s : PartialsOf(tree, {first, last})) left.push_back(buffers[static_cast<size_t>(s)]);
+  Layout layout{static_cast<size_t>(last - first) * record, total.size(), left.size()};
+  ASSIGN_OR_RETURN(std::vector<zmq::message_t> payload, Pack(layout, records.subspan(static_cast<size_t>(first) * record, layout.records), left));
+  if (!Send({}, {{"type", "sum"}, {"round", round}, {"sizes", layout.ToJson()}}, payload)) return Gone(0);
   bool got = false;
   auto take = [&](Message& m) -> Status {
     if (!OfRound(m, "total", round)) return Ok();
-    if (m.payload.size() != 2 || m.payload[0].size() != records.size() || m.payload[1].size() != total.size_bytes()) return OtherSizes(0);
-    CopyBytes(records.data(), m.payload[0]);
-    CopyBytes(std::as_writable_bytes(total).data(), m.payload[1]);
+    ASSIGN_OR_RETURN(std::vector<std::span<float>> sum, Unpack(m, {records.size(), total.size(), 1}, records, received[0]));
+    std::copy(sum[0].begin(), sum[0].end(), total.begin());
     got = true;
     return Ok();
   };
   return Await([&] { return got; }, take, std::nullopt);
+}
+
+// The others have read what was there before: rank 0 has all sums of this round, or this rank has the total of the last.
+Result<std::vector<zmq::message_t>> ZmqCollective::Sockets::Pack(const Layout& layout, std::span<const std::byte> records, std::span<const std::span<float>> buffers) {
+  std::vector<zmq::message_t> frames;
+  if (!own) {
+    frames.emplace_back(records.data(), records.size());
+    for (std::span<float> buffer : buffers) frames.emplace_back(buffer.data(), buffer.size_bytes());
+    return frames;
+  }
+  ASSIGN_OR_RETURN(std::byte* at, own->Cover(layout.OffsetOf(layout.buffers)));
+  std::copy(records.begin(), records.end(), at);
+  for (size_t i = 0; i < buffers.size(); ++i) std::memcpy(at + layout.OffsetOf(i), buffers[i].data(), buffers[i].size_bytes());
+  sent += static_cast<int64_t>(layout.bytes());
+  return frames;
+}
+
+Result<std::vector<std::span<float>>> ZmqCollective::Sockets::Unpack(const Message& m, const Layout& layout, std::span<std::byte> records, std::vector<std::vector<float>>& copies) {
+  if (m.header.value("sizes", Json()) != layout.ToJson()) return OtherSizes(m.rank);
+  std::vector<std::span<float>> buffers;
+  if (own) {
+    ASSIGN_OR_RETURN(std::byte* at, memories.at(m.rank).Cover(layout.OffsetOf(layout.buffers)));
+    std::copy(at, at + layout.records, records.begin());
+    for (size_t i = 0; i < layout.buffers; ++i) buffers.emplace_back(reinterpret_cast<float*>(at + layout.OffsetOf(i)), layout.length);
+    return buffers;
+  }
+  if (m.payload.size() != layout.buffers + 1 || m.payload[0].size() != layout.records) return OtherSizes(m.rank);
+  CopyBytes(records.data(), m.payload[0]);
+  // A frame need not lie where floats may.
+  copies.resize(layout.buffers);
+  for (size_t i = 0; i < layout.buffers; ++i) {
+    if (m.payload[i + 1].size() != layout.length * sizeof(float)) return OtherSizes(m.rank);
+    copies[i].resize(layout.length);
+    CopyBytes(std::as_writable_bytes(std::span(copies[i])).data(), m.payload[i + 1]);
+    buffers.emplace_back(copies[i]);
+  }
+  return buffers;
 }
 
 ZmqCollective::ZmqCollective(std::unique_ptr<Sockets> sockets) : sockets_(std::move(sockets)) {}
@@ -338,6 +393,8 @@ Result<std::unique_ptr<ZmqCollective>> ZmqCollective::Open(GangOptions options) 
   try {
     auto sockets = std::make_unique<Sockets>(std::move(options));
     if (sockets->root()) sockets->Listen();
+    auto memory = sockets->options.share_memory ? SharedMemory::Create() : Result<SharedMemory>(Error{});
+    if (memory.ok()) sockets->own = *std::move(memory);
     return std::unique_ptr<ZmqCollective>(new ZmqCollective(std::move(sockets)));
   } catch (const zmq::error_t& e) {
     return Error{SystemError("", e.num()).code, "cannot listen for a gang on host '" + host + "': " + e.what()};

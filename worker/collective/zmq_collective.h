@@ -4,11 +4,13 @@
 // and sends the partial sums that are left; rank 0 does the remaining additions in tree order and answers with the total.
 // Rejected: a ring or all-to-all, which move less through one host but add in an order that depends on the number of ranks.
 //
-// A message is a line of JSON {gang, rank, type, round, …}, then, for `sum` and `total`, the records and one frame of
-// little-endian floats per buffer. What belongs to another gang or round is dropped: strangers and leftovers do no harm.
+// A message is a line of JSON {gang, rank, type, round, …}. What belongs to another gang or round is dropped: strangers and
+// leftovers do no harm. `sum` and `total` bring records and buffers of little-endian floats: where all ranks can open each other's
+// shared memory, in that of the sender, from a multiple of kAlignment each; else as one frame each behind the line.
 //
-//   rank r → 0: hello {state}                 then per round: sum  [records of its shards] [partial sum]…
-//   0 → rank r: start {same}                                  total [records of all shards] [sum]; probe (nothing to answer)
+//   rank r → 0: hello {state, memory}         then per round: sum {sizes}    records of its shards, partial sums
+//   0 → rank r: start {same, memory}                          total {sizes}  records of all shards, sum
+//               probe (nothing to answer)
 //
 // How it fails: a process that ends is noticed at once, as its connection closes (kUnreachable), a host that vanishes after
 // kSilence. A rank that only computes long, or stands still for less than kSilence, is waited for. Belongs to one thread.
@@ -22,10 +24,12 @@
 
 #include "common/clock.h"
 #include "worker/collective/collective.h"
+#include "worker/collective/shared_memory.h"
 
 namespace pare::collective {
 
 inline constexpr Millis kRendezvousPatience{30'000};  // for ranks that were told of each other
+inline constexpr size_t kAlignment = 64;
 inline constexpr Millis kSilence{30'000};             // of a connection whose other end answers no heartbeat
 
 struct GangOptions {
@@ -34,6 +38,7 @@ struct GangOptions {
   int ranks = 1;
   std::string host = "127.0.0.1";  // name or address of this host as others reach it; a loopback one keeps other hosts out
   Millis patience = kRendezvousPatience;
+  bool share_memory = true;  // where it can be done
   // Asked about ten times a second while waiting: true ends the wait with kStopped. May be empty.
   std::function<bool()> interrupted;
 };

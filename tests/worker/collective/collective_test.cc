@@ -75,11 +75,11 @@ std::vector<Summed> SumWith(std::vector<std::unique_ptr<Collective>>& ranks, int
 }
 
 // Joined, over sockets of this host.
-std::vector<std::unique_ptr<Collective>> NewZmqCollectives(int ranks) {
+std::vector<std::unique_ptr<Collective>> NewGang(int ranks, int without_memory) {
   std::vector<std::unique_ptr<ZmqCollective>> open;
   std::vector<std::string> endpoints;
   for (int rank = 0; rank < ranks; ++rank) {
-    open.push_back(*ZmqCollective::Open({.gang = "test", .rank = rank, .ranks = ranks}));
+    open.push_back(*ZmqCollective::Open({.gang = "test", .rank = rank, .ranks = ranks, .share_memory = rank != without_memory}));
     endpoints.push_back(open.back()->endpoint());
   }
   std::vector<std::thread> threads;
@@ -89,6 +89,10 @@ std::vector<std::unique_ptr<Collective>> NewZmqCollectives(int ranks) {
   for (std::thread& t : threads) t.join();
   return {std::make_move_iterator(open.begin()), std::make_move_iterator(open.end())};
 }
+
+// In shared memory; and through the sockets, because the last rank has none.
+std::vector<std::unique_ptr<Collective>> NewZmqCollectives(int ranks) { return NewGang(ranks, -1); }
+std::vector<std::unique_ptr<Collective>> NewSocketCollectives(int ranks) { return NewGang(ranks, ranks - 1); }
 
 std::vector<std::unique_ptr<Collective>> OneLocal(int) {
   std::vector<std::unique_ptr<Collective>> one;
@@ -166,7 +170,8 @@ INSTANTIATE_TEST_SUITE_P(Implementations, CollectiveTest,
                          testing::Values(Implementation{"Local", OneLocal, 1}, Implementation{"Memory", NewMemoryCollectives, 1},
                                          Implementation{"Memory", NewMemoryCollectives, 2}, Implementation{"Memory", NewMemoryCollectives, 3},
                                          Implementation{"Zmq", NewZmqCollectives, 1}, Implementation{"Zmq", NewZmqCollectives, 2},
-                                         Implementation{"Zmq", NewZmqCollectives, 3}, Implementation{"Zmq", NewZmqCollectives, 4}),
+                                         Implementation{"Zmq", NewZmqCollectives, 3}, Implementation{"Zmq", NewZmqCollectives, 4},
+                                         Implementation{"Socket", NewSocketCollectives, 2}, Implementation{"Socket", NewSocketCollectives, 3}),
                          [](const auto& p) { return p.param.name + std::to_string(p.param.ranks); });
 
 }  // namespace
