@@ -48,7 +48,7 @@ void Scheduler::On(const Tick&) {
   ForgiveOwnAbsence();
   ExpireSilent();
   RepeatRevokes();
-  for (const StepKey& key : std::vector<StepKey>(state_.running.begin(), state_.running.end())) GiveUpUnprepared(state_.steps.at(key));
+  for (const StepKey& key : std::vector<StepKey>(shared_.begin(), shared_.end())) GiveUpUnprepared(state_.steps.at(key));
   PlanRestored();
   ReplanDirty();
   WakeDelayed();

@@ -233,6 +233,7 @@ class Scheduler {
 
   // scheduler_placement.cc: Tick's last part
   void Place();
+  void NoteShared(const Step& step);  // a running one
   void FitGangs();
   bool Grows(const Step& step) const;
   bool Shrinks(const Step& step) const;
@@ -267,6 +268,7 @@ class Scheduler {
   std::set<std::string> dirty_;        // jobs to plan again
   std::set<std::tuple<int64_t, int64_t, std::string>> unplanned_;  // −priority, number, id of jobs that are not planned yet
   std::set<StepKey> revoked_;          // steps whose hold was revoked
+  std::set<StepKey> shared_;           // running steps that a gang runs, or may
   std::vector<std::string> recipes_;   // jobs with a recipe in memory, the last used one at the end
   Actions actions_;
 };

@@ -287,6 +287,7 @@ void Scheduler::Grant(Step& step, const Placed& placed) {
   Write(step.attempts().back());
   Move(step, StepState::kRunning);
   state_.running.insert(step.key);
+  NoteShared(step);
   std::string text = "started on " + NamesOf(placed.workers);
   if (step.attempts().size() > 1) text += ", attempt " + std::to_string(step.attempts().size());
   if (step.snapshot) text += ", from its snapshot" + PositionText(step.snapshot->position);
@@ -350,6 +351,7 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   if (step.hold->gang()) step.not_before = now_.monotonic + kRegroup;
   state_.running.erase(step.key);
   revoked_.erase(step.key);
+  shared_.erase(step.key);
   Share& share = state_.shares[step.hold->share];
   auto workers = static_cast<int64_t>(step.hold->members.size());
   share.held -= workers;

@@ -34,11 +34,16 @@ bool GangBroke(const Step& step) {
   return last->outcome == "lost" || last->outcome == "failed" || (last->outcome == "released" && !last->message.empty());
 }
 
+// By its recipe.
+int64_t AllowedGang(const Step& step) {
+  return std::clamp<int64_t>(IntegerOf(FieldOf(step.hints.text(), "gang")).value_or(1), 1, worker::kMaxGangSize);
+}
+
 // How many workers may run the step together. Alone after a gang that broke: whatever breaks gangs here does not hold the step
 // up for ever.
 int64_t LargestGang(const Step& step) {
-  int64_t largest = std::clamp<int64_t>(IntegerOf(FieldOf(step.hints.text(), "gang")).value_or(1), 1, worker::kMaxGangSize);
-  return largest > 1 && GangBroke(step) ? 1 : largest;
+  int64_t allowed = AllowedGang(step);
+  return allowed > 1 && GangBroke(step) ? 1 : allowed;
 }
 
 // Of one host: the sockets between runners know no authentication, and do not leave it.
@@ -200,13 +205,17 @@ void Scheduler::Place() {
   }
 }
 
+void Scheduler::NoteShared(const Step& step) {
+  if (step.hold->gang() || AllowedGang(step) > 1) shared_.insert(step.key);
+}
+
 // A gang is fitted to what has changed since it was formed. One at a time, and only where it has run for a while and has long to
 // go: to stop and begin again takes about half a second.
 void Scheduler::FitGangs() {
   if (state_.draining || !revoked_.empty()) return;
   Step* longest = nullptr;
   double left = kWorthFitting;
-  for (const StepKey& key : state_.running) {
+  for (const StepKey& key : shared_) {
     Step& step = state_.steps.at(key);
     if (now_.monotonic - step.hold->granted < kFitAge || (!Grows(step) && !Shrinks(step))) continue;
     double seconds = NumberOf(FieldOf(step.progress().text(), "eta_s")).value_or(0);

@@ -104,6 +104,7 @@ Step& Scheduler::AdoptStep(Job& job, const recipes::PlannedStep& planned) {
   if (created || step.spec.none()) TakeSpec(step, planned);
   step.local = planned.local;
   step.hints = JsonText::Of(state_.texts.Keep(planned.hints.text()));
+  if (step.hold) NoteShared(step);
   if (step.cost < 0) step.cost = planned.local ? 0 : planner_.cost(planned, *job.recipe);
   JobStep& in_job = AdoptName(job, step, planned);
   in_job.candidate = planned.candidate;

@@ -184,6 +184,7 @@ void Scheduler::RestoreHold(Step& step, int64_t newest_point) {
   for (const std::string& name : WorkersOf(attempt)) step.hold->members.push_back({.worker = name, .confirmed = now_.monotonic, .seen = true});
   state_.shares[share].held += static_cast<int64_t>(step.hold->members.size());
   state_.running.insert(step.key);
+  NoteShared(step);
   step.state = StepState::kRunning;
   step.since = {attempt.started_ms};
   Enqueue(step);
