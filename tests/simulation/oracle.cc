@@ -125,6 +125,9 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
     int64_t epoch = step->state == StepState::kDone ? INT64_MAX : SnapshotEpoch(step->key, step->snapshot.OrDefault().blob);
     auto arrived = arrived_snapshots_.find(std::pair(ack.lease, ack.sequence));
     if (arrived == arrived_snapshots_.end()) return Fail(name + ": a snapshot is acknowledged that nobody took");
+    // In one turn the step may have finished since, its result been collected, and the step been wanted anew.
+    auto of_lease = std::find_if(step->attempts().begin(), step->attempts().end(), [&](const auto& a) { return a.epoch == ack.lease.epoch; });
+    if (of_lease != step->attempts().end() && of_lease->outcome == "done" && WasCollected(step->key)) return;
     if (epoch < arrived->second) Fail(name + ": a snapshot is acknowledged and not kept");
     // Not `epoch`: a newer one may have come in the same turn, behind the commit of a collection, and not be durable.
     if (epoch != INT64_MAX) snapshots_[step->key] = std::max(snapshots_[step->key], arrived->second);
