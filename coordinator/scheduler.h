@@ -156,6 +156,8 @@ class Scheduler {
   void RevokeLease(Step& step, bool keep, const std::string& reason);
   void SayRevoke(const Step& step, const std::string& reason);
   void RepeatRevokes();
+  // Those who are still busy with the attempt that `ended`. Each keeps the lease until it says that it has stopped.
+  void DismissGang(Step& step, const storage::AttemptRow& ended);
   // Ends the attempt: the row, the hold, for every worker of a gang. The caller moves the step on.
   void EndAttempt(Step& step, const std::string& outcome, const std::string& error_class, const std::string& message,
                   int64_t busy_ms);

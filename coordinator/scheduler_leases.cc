@@ -228,15 +228,13 @@ void Scheduler::OnAgent(const PeerId& peer, const Released& released) {
   }
   FreeWorker(peer, released.lease);
   bool asked = step->hold->revoked.has_value();
-  if (Worker* worker = WorkerAt(peer); worker != nullptr && !asked) {
-    Rest(*worker, now_.monotonic + 2 * config_.heartbeat);  // unasked: it is about to end
-  }
+  Worker* worker = WorkerAt(peer);
+  if (worker != nullptr && !asked) Rest(*worker, now_.monotonic + 2 * config_.heartbeat);  // unasked: it is about to end
   // Of a gang the first one's newest snapshot may be ahead, by a batch, of what another is left with.
   bool behind = step->hold->gang() && step->snapshot.OrDefault().order.first == released.lease.epoch &&
                 PlaceOf(released.position) < PlaceOf(step->snapshot.OrDefault().position);
   if (!behind) TakeSnapshot(*step, {released.lease.epoch, kLastOfLease}, released.snapshot, released.position);
   std::string why = "given back by the worker";
-  const Worker* worker = WorkerAt(peer);
   if (step->hold->gang()) why = "given back by " + (worker == nullptr ? "a worker" : "worker " + worker->name) + ": it ends, or its gang did not meet or broke; its log says which";
   EndAttempt(*step, "released", "", asked ? "" : why, released.busy_ms);
   NoteForAll(*step, "info", step->snapshot ? "given back with a snapshot" : "given back");
@@ -327,6 +325,19 @@ void Scheduler::RepeatRevokes() {
   }
 }
 
+void Scheduler::DismissGang(Step& step, const storage::AttemptRow& ended) {
+  step.not_before = now_.monotonic + kRegroup;  // time for them to stop, and to bring a snapshot
+  if (step.hold->revoked == false) return;      // all of them were told to drop it
+  bool survived = ended.outcome == "lost" || ended.error_class == "runner_lost" || ended.error_class == "out_of_memory";
+  bool unsaved = ended.outcome == "released" && step.snapshot.OrDefault().order != std::pair(ended.epoch, kLastOfLease);
+  Lease lease{step.key, ended.epoch};
+  for (const Member& member : step.hold->members) {
+    auto worker = state_.workers.find(member.worker);
+    bool busy = worker != state_.workers.end() && worker->second.lease == lease;
+    if (busy) Say(worker->second.peer, Revoke{lease, survived || unsaved, "the attempt of its gang has ended: " + ended.outcome});
+  }
+}
+
 void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::string& error_class, const std::string& message,
                            int64_t busy_ms) {
   CHECK(step.hold && !step.attempts().empty() && step.attempts().back().epoch == step.hold->epoch);
@@ -337,18 +348,7 @@ void Scheduler::EndAttempt(Step& step, const std::string& outcome, const std::st
   attempt.ended_ms = now_.wall.ms;
   attempt.busy_ms = busy_ms;
   Write(attempt);
-  Lease lease{step.key, step.hold->epoch};
-  bool told = step.hold->revoked == false;  // all of them, to drop it
-  bool survived = outcome == "lost" || error_class == "runner_lost" || error_class == "out_of_memory";
-  bool unsaved = outcome == "released" && step.snapshot.OrDefault().order != std::pair(lease.epoch, kLastOfLease);
-  for (const Member& member : step.hold->members) {
-    auto worker = state_.workers.find(member.worker);
-    bool busy = worker != state_.workers.end() && worker->second.lease == lease;
-    // It keeps the lease until it says that it has stopped.
-    if (busy && step.hold->gang() && !told) Say(worker->second.peer, Revoke{lease, survived || unsaved, "the attempt of its gang has ended: " + outcome});
-  }
-  // Time for them to stop, and to bring a snapshot.
-  if (step.hold->gang()) step.not_before = now_.monotonic + kRegroup;
+  if (step.hold->gang()) DismissGang(step, attempt);
   state_.running.erase(step.key);
   revoked_.erase(step.key);
   shared_.erase(step.key);

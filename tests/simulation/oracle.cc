@@ -115,8 +115,8 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
   std::string name = "step " + ack.lease.step.brief() + " (lease " + std::to_string(ack.lease.epoch) + ")";
   auto granted = granted_.find(ack.lease);
   if (granted != granted_.end() && granted->second.count(peer) == 0) return Fail(name + " of " + *granted->second.begin() + " is acknowledged to " + peer);
+  auto attempt = std::find_if(step->attempts().begin(), step->attempts().end(), [&](const auto& a) { return a.epoch == ack.lease.epoch; });
   if (ack.of == "step_finished") {
-    auto attempt = std::find_if(step->attempts().begin(), step->attempts().end(), [&](const auto& a) { return a.epoch == ack.lease.epoch; });
     if (attempt == step->attempts().end() || attempt->outcome != "done") {
       return Fail(name + " is acknowledged as finished, but its attempt is " + (attempt == step->attempts().end() ? "unknown" : attempt->outcome));
     }
@@ -126,8 +126,7 @@ void Oracle::OnAck(const PeerId& peer, const Ack& ack, const State& state) {
     auto arrived = arrived_snapshots_.find(std::pair(ack.lease, ack.sequence));
     if (arrived == arrived_snapshots_.end()) return Fail(name + ": a snapshot is acknowledged that nobody took");
     // In one turn the step may have finished since, its result been collected, and the step been wanted anew.
-    auto of_lease = std::find_if(step->attempts().begin(), step->attempts().end(), [&](const auto& a) { return a.epoch == ack.lease.epoch; });
-    if (of_lease != step->attempts().end() && of_lease->outcome == "done" && WasCollected(step->key)) return;
+    if (attempt != step->attempts().end() && attempt->outcome == "done" && WasCollected(step->key)) return;
     if (epoch < arrived->second) Fail(name + ": a snapshot is acknowledged and not kept");
     // Not `epoch`: a newer one may have come in the same turn, behind the commit of a collection, and not be durable.
     if (epoch != INT64_MAX) snapshots_[step->key] = std::max(snapshots_[step->key], arrived->second);

@@ -1,8 +1,8 @@
 // Outbox: what the agent has to say about its leases and repeats until the coordinator has it. Pure: no clock, no socket.
 //
-// Per lease: that it is prepared (of a gang; answered by Commit), metric points (acknowledged by sequence), the newest snapshot, and
-// the one message that ends the lease (StepFinished, StepAborted or Released). They leave in this order, so that the coordinator has all points before the
-// end. Everything of a lease is forgotten with the acknowledgement of its end, or when it is stale.
+// Per lease: that it is prepared (of a gang; answered by Commit), metric points (acknowledged by sequence), the newest
+// snapshot, and the one message that ends the lease (StepFinished, StepAborted or Released). They leave in this order, so that
+// the coordinator has all points before the end. Everything of a lease is forgotten with the acknowledgement of its end, or when it is stale.
 #pragma once
 
 #include <cstddef>
